@@ -1,0 +1,36 @@
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+# A study given by --configfile stands alone; without one, the laptop study runs.
+if "study" not in config:
+
+    configfile: "config/config.yaml"
+
+
+include: "rules/common.smk"
+include: "rules/data.smk"
+include: "rules/movie_preference.smk"
+include: "rules/report.smk"
+
+
+onstart:
+    preflight()
+
+
+localrules:
+    all,
+    data,
+    models,
+    movie_preference,
+    fetch,
+    write_run_config,
+    tables,
+    figures,
+    report,
+
+
+rule all:
+    default_target: True
+    input:
+        rules.report.input,

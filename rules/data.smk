@@ -1,0 +1,82 @@
+# From a name in config/datasets.yaml or config/models.yaml to prepared files. Only `fetch` uses the network.
+
+
+rule data:
+    # The prepared data of every experiment.
+    input:
+        expand(
+            "data/prepared/{name}/{file}",
+            name=sorted({run.dataset for runs in RUNS.values() for run in runs.values()}),
+            file=["interactions.parquet", "items.parquet"],
+        ),
+
+
+rule models:
+    # The base models of every experiment.
+    input:
+        expand(
+            "data/models/{name}",
+            name=sorted({run.base_model for runs in RUNS.values() for run in runs.values()}),
+        ),
+
+
+rule fetch:
+    # Download, check and unpack one data set or model.
+    output:
+        directory("data/raw/{name}"),
+    log:
+        "logs/fetch/{name}.log",
+    conda:
+        "../envs/base.yaml"
+    params:
+        table=lambda wildcards: f"config/{'datasets' if wildcards.name in DATASETS else 'models'}.yaml",
+        entry=entry_of,
+        local=local_path,
+    shell:
+        "python {SCRIPTS}/fetch_source.py --table {params.table} --name {wildcards.name} {params.local}"
+        " --output {output} 2>&1 | tee {log}"
+
+
+rule prepare_interactions:
+    # Ratings and film descriptions, in any format, to Parquet.
+    input:
+        raw="data/raw/{name}",
+    output:
+        interactions="data/prepared/{name}/interactions.parquet",
+        catalogue="data/prepared/{name}/items.parquet",
+        summary="data/prepared/{name}/summary.json",
+    log:
+        "logs/prepare_interactions/{name}.log",
+    benchmark:
+        "logs/prepare_interactions/{name}.benchmark.tsv"
+    conda:
+        "../envs/base.yaml"
+    threads: 2
+    params:
+        fingerprint=depends_on("prepare_interactions.py"),
+        entry=entry_of,
+    shell:
+        "python {SCRIPTS}/prepare_interactions.py --table config/datasets.yaml --name {wildcards.name}"
+        " --raw {input.raw} --interactions {output.interactions} --items {output.catalogue}"
+        " --summary {output.summary} 2>&1 | tee {log}"
+
+
+rule prepare_model:
+    # A fetched model, converted once to safetensors.
+    input:
+        raw=lambda wildcards: [] if MODELS[wildcards.name].random else f"data/raw/{wildcards.name}",
+    output:
+        directory("data/models/{name}"),
+    log:
+        "logs/prepare_model/{name}.log",
+    benchmark:
+        "logs/prepare_model/{name}.benchmark.tsv"
+    conda:
+        "../envs/llm.yaml"
+    threads: 2
+    params:
+        fingerprint=depends_on("prepare_model.py"),
+        raw=lambda wildcards, input: f"--raw {input.raw}" if input.raw else "",
+    shell:
+        "python {SCRIPTS}/prepare_model.py --name {wildcards.name} {params.raw} --output {output}"
+        " 2>&1 | tee {log}"

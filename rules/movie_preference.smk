@@ -1,0 +1,164 @@
+# A language model learns which of two films a user would like: pairs, training, evaluation, baselines.
+
+MOVIE_PREFERENCE = f"{RESULTS}/movie_preference"
+PAIRS = f"data/pairs/{STUDY.study}/movie_preference"
+
+
+rule movie_preference:
+    # Every run of the experiment, and its baselines.
+    input:
+        expand(f"{MOVIE_PREFERENCE}/{{variant}}/metrics.json", variant=RUNS["movie_preference"]),
+        expand(f"{MOVIE_PREFERENCE}/baseline_{{name}}/metrics.json", name=BASELINES["movie_preference"]),
+        expand(f"{MOVIE_PREFERENCE}/{{variant}}/README.md", variant=TRAINED["movie_preference"]),
+
+
+rule write_run_config:
+    # The resolved settings of one run, beside its results.
+    output:
+        RESULTS + "/{experiment}/{variant}/config.yaml",
+    log:
+        f"logs/{STUDY.study}/write_run_config/{{experiment}}/{{variant}}.log",
+    conda:
+        "../envs/base.yaml"
+    params:
+        settings=lambda wildcards: RUNS[wildcards.experiment][wildcards.variant].model_dump_json(),
+    shell:
+        "python {SCRIPTS}/write_run_config.py --experiment {wildcards.experiment}"
+        " --settings {params.settings:q} --output {output} 2>&1 | tee {log}"
+
+
+rule make_preference_pairs:
+    # Ratings to contrastive pairs; the test users are in no training pair.
+    input:
+        config=ancient(MOVIE_PREFERENCE + "/{variant}/config.yaml"),
+        interactions=dataset_file("movie_preference", "interactions.parquet"),
+        catalogue=dataset_file("movie_preference", "items.parquet"),
+    output:
+        expand(PAIRS + "/{{variant}}/{part}.jsonl", part=["train", "validation", "test"]),
+    log:
+        f"logs/{STUDY.study}/make_preference_pairs/{{variant}}.log",
+    conda:
+        "../envs/base.yaml"
+    params:
+        fingerprint=depends_on("make_preference_pairs.py", "movie_preference", ["dataset", "seed", "split", "pairs"]),
+        folder=lambda wildcards, output: Path(output[0]).parent,
+    shell:
+        "python {SCRIPTS}/make_preference_pairs.py --config {input.config} --interactions {input.interactions}"
+        " --items {input.catalogue} --output {params.folder} 2>&1 | tee {log}"
+
+
+rule train_movie_preference:
+    # LoRA on the pairs of one variant. A killed run continues from its checkpoint.
+    input:
+        config=ancient(MOVIE_PREFERENCE + "/{variant}/config.yaml"),
+        model=model_folder("movie_preference"),
+        train=PAIRS + "/{variant}/train.jsonl",
+    output:
+        adapter=directory(MOVIE_PREFERENCE + "/{variant}/adapter"),
+        history=MOVIE_PREFERENCE + "/{variant}/history.csv",
+        training=MOVIE_PREFERENCE + "/{variant}/training.json",
+    log:
+        f"logs/{STUDY.study}/train_movie_preference/{{variant}}.log",
+    benchmark:
+        f"logs/{STUDY.study}/train_movie_preference/{{variant}}.benchmark.tsv"
+    conda:
+        "../envs/unsloth.yaml" if STUDY.movie_preference.backend == "unsloth" else "../envs/llm.yaml"
+    threads: 8
+    resources:
+        gpu=gpus("movie_preference"),
+    params:
+        fingerprint=depends_on(
+            "train_movie_preference.py",
+            "movie_preference",
+            ["base_model", "backend", "seed", "model", "lora", "training"],
+        ),
+        checkpoints=f"checkpoints/{STUDY.study}/movie_preference/{{variant}}",
+    shell:
+        "OMP_NUM_THREADS={threads} python {SCRIPTS}/train_movie_preference.py --config {input.config}"
+        " --base-model {input.model} --train {input.train} --checkpoints {params.checkpoints}"
+        " --adapter {output.adapter} --history {output.history} --training {output.training} 2>&1 | tee {log}"
+
+
+rule evaluate_movie_preference:
+    # Both orders of every test pair, by log-probabilities; the base model is the run without an adapter.
+    input:
+        config=ancient(MOVIE_PREFERENCE + "/{variant}/config.yaml"),
+        model=model_folder("movie_preference"),
+        test=PAIRS + "/{variant}/test.jsonl",
+        adapter=lambda wildcards: (
+            [] if wildcards.variant == BASE else f"{MOVIE_PREFERENCE}/{wildcards.variant}/adapter"
+        ),
+        training=lambda wildcards: (
+            [] if wildcards.variant == BASE else f"{MOVIE_PREFERENCE}/{wildcards.variant}/training.json"
+        ),
+    output:
+        metrics=MOVIE_PREFERENCE + "/{variant}/metrics.json",
+        predictions=MOVIE_PREFERENCE + "/{variant}/predictions.parquet",
+        examples=MOVIE_PREFERENCE + "/{variant}/examples.jsonl",
+    wildcard_constraints:
+        variant="(?!baseline_)[a-z0-9][a-z0-9_-]*",
+    log:
+        f"logs/{STUDY.study}/evaluate_movie_preference/{{variant}}.log",
+    benchmark:
+        f"logs/{STUDY.study}/evaluate_movie_preference/{{variant}}.benchmark.tsv"
+    conda:
+        "../envs/llm.yaml"
+    threads: 8
+    resources:
+        gpu=gpus("movie_preference"),
+    params:
+        fingerprint=depends_on(
+            "evaluate_movie_preference.py", "movie_preference", ["base_model", "seed", "pairs", "model", "evaluation"]
+        ),
+        trained=lambda wildcards, input: (
+            f"--adapter {input.adapter} --training {input.training}" if input.adapter else ""
+        ),
+    shell:
+        "OMP_NUM_THREADS={threads} python {SCRIPTS}/evaluate_movie_preference.py --config {input.config}"
+        " --base-model {input.model} {params.trained} --test {input.test} --metrics {output.metrics}"
+        " --predictions {output.predictions} --examples {output.examples} 2>&1 | tee {log}"
+
+
+rule score_preference_baselines:
+    # The same test pairs by rules: always A, popularity, shared genres, EASE.
+    input:
+        config=ancient(f"{MOVIE_PREFERENCE}/{BASE}/config.yaml"),
+        interactions=f"data/prepared/{STUDY.movie_preference.dataset}/interactions.parquet",
+        catalogue=f"data/prepared/{STUDY.movie_preference.dataset}/items.parquet",
+        test=f"{PAIRS}/{BASE}/test.jsonl",
+    output:
+        expand(
+            MOVIE_PREFERENCE + "/baseline_{name}/{file}",
+            name=BASELINES["movie_preference"],
+            file=["metrics.json", "predictions.parquet"],
+        ),
+    log:
+        f"logs/{STUDY.study}/score_preference_baselines.log",
+    conda:
+        "../envs/llm.yaml"
+    params:
+        fingerprint=depends_on("score_preference_baselines.py"),
+        settings=str(RUNS["movie_preference"][BASE].evaluation),
+        folder=MOVIE_PREFERENCE,
+    shell:
+        "python {SCRIPTS}/score_preference_baselines.py --config {input.config}"
+        " --interactions {input.interactions} --items {input.catalogue} --test {input.test}"
+        " --results {params.folder} 2>&1 | tee {log}"
+
+
+rule describe_adapter:
+    # The adapter's model card, from its results.
+    input:
+        config=ancient(MOVIE_PREFERENCE + "/{variant}/config.yaml"),
+        metrics=MOVIE_PREFERENCE + "/{variant}/metrics.json",
+    output:
+        MOVIE_PREFERENCE + "/{variant}/README.md",
+    log:
+        f"logs/{STUDY.study}/describe_adapter/{{variant}}.log",
+    conda:
+        "../envs/report.yaml"
+    params:
+        fingerprint=depends_on("describe_adapter.py"),
+    shell:
+        "python {SCRIPTS}/describe_adapter.py --experiment movie_preference --config {input.config}"
+        " --metrics {input.metrics} --output {output} 2>&1 | tee {log}"

@@ -1,0 +1,3 @@
+"""The library that Frugal's scripts share."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""Configuration: what a study may say, checked before any job runs."""

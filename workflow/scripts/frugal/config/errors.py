@@ -1,0 +1,89 @@
+"""Turn pydantic's complaints into messages that name the file, the key and the nearest known key."""
+
+import difflib
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from frugal.errors import FrugalError
+
+T = TypeVar("T", bound=BaseModel)
+
+
+def validate(model: type[T], data: Any, *, file: str, prefix: tuple[str, ...] = ()) -> T:
+    """Validate ``data`` against ``model``.
+
+    Args:
+        model: the pydantic model.
+        data: parsed YAML, usually a mapping.
+        file: the file to name in an error.
+        prefix: the keys that lead from the file's top to ``data``.
+
+    Raises:
+        FrugalError: one line for each fault, all faults at once.
+    """
+    if not isinstance(data, dict):
+        where = ".".join(prefix) or "the file"
+        raise FrugalError(f"{file}: {where}: expected keys and values, got {describe(data)}")
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        lines = [explain(model, item, prefix) for item in error.errors(include_url=False)]
+        raise FrugalError("\n".join(f"{file}: {line}" for line in dict.fromkeys(lines))) from None
+
+
+def explain(model: type[BaseModel], error: dict[str, Any], prefix: tuple[str, ...] = ()) -> str:
+    """One line for one of pydantic's error records: ``path.to.key: what is wrong``."""
+    location = [str(part) for part in error["loc"] if not str(part).startswith("function-")]
+    path = ".".join([*prefix, *location])
+    kind, context = error["type"], error.get("ctx", {})
+    if kind == "extra_forbidden":
+        return f"{path}: unknown key{nearest(location[-1], known_keys(model, location[:-1]))}"
+    if kind == "missing":
+        return f"{path}: this key is required"
+    if kind == "value_error":
+        reason = str(context.get("error", error["msg"]))
+        return f"{path}: {reason}" if path else reason
+    if kind in ("literal_error", "enum"):
+        allowed = context["expected"]
+        return f"{path}: must be {allowed}, got {describe(error['input'])}"
+    message = error["msg"].replace("Input should be", "must be")
+    return f"{path}: {message}, got {describe(error['input'])}"
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """``; did you mean 'x'?``, or the list of known keys when none is near."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    if close:
+        return f"; did you mean '{close[0]}'?"
+    return f"; known keys here: {', '.join(known)}" if known else ""
+
+
+def known_keys(model: type[BaseModel], location: list[str]) -> list[str]:
+    """The keys that ``model`` accepts at ``location``, a path of keys below it."""
+    current: Any = model
+    for part in location:
+        field = current.model_fields.get(part) if is_model(current) else None
+        if field is None:
+            # A union's tag or a mapping's key stands in the path: the model stays the same.
+            continue
+        current = next((t for t in (field.annotation, *nested(field.annotation)) if is_model(t)), None)
+    return sorted(current.model_fields) if is_model(current) else []
+
+
+def nested(annotation: Any) -> list[Any]:
+    """The types inside an annotation such as ``dict[str, X] | None``, at any depth."""
+    inner = [t for t in get_args(annotation) if not isinstance(t, str)]
+    return inner + [deep for t in inner for deep in nested(t)]
+
+
+def is_model(value: Any) -> bool:
+    return isinstance(value, type) and issubclass(value, BaseModel)
+
+
+def describe(value: Any) -> str:
+    """A value as a user would write it, cut when long."""
+    if value is None:
+        return "nothing"
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,79 @@
+"""Settings that every language-model experiment shares: the model, the adapter, the training.
+
+Keys carry the names that transformers, peft and trl use for the same thing.
+"""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from frugal.config.base import Settings
+
+PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+class ModelSettings(Settings):
+    """How the base model is loaded."""
+
+    quantization: Literal["none", "nf4"] = Field(
+        "nf4", description="'nf4' keeps the frozen weights in 4 bits; 'none' keeps them in compute_dtype."
+    )
+    double_quantization: bool = Field(
+        True, description="Quantise the quantisation constants too: about 0.4 bits per weight less."
+    )
+    compute_dtype: Literal["bfloat16", "float16", "float32"] = Field(
+        "bfloat16", description="The type of matrix products and, unquantised, of the frozen weights."
+    )
+    attn_implementation: Literal["sdpa", "eager"] = Field(
+        "sdpa", description="'eager' is faster for short sequences on a CPU; its memory grows with length squared."
+    )
+    max_length: int = Field(512, ge=16, le=131072, description="Longest sequence, in tokens.")
+
+
+class LoraSettings(Settings):
+    """The low-rank adapter (peft.LoraConfig)."""
+
+    r: int = Field(16, ge=1, le=1024, description="Rank of the update.")
+    lora_alpha: float = Field(16, gt=0, description="The update is scaled by lora_alpha / r.")
+    lora_dropout: float = Field(0.0, ge=0, lt=1)
+    target_modules: list[Literal[PROJECTIONS]] = Field(
+        list(PROJECTIONS), min_length=1, description="The projections that get an adapter."
+    )
+    use_rslora: bool = Field(False, description="Scale by lora_alpha / sqrt(r) instead.")
+    use_dora: bool = Field(False, description="Learn the weights' magnitudes apart from their directions.")
+
+    @model_validator(mode="after")
+    def _modules_once(self):
+        repeated = {m for m in self.target_modules if self.target_modules.count(m) > 1}
+        if repeated:
+            raise ValueError(f"target_modules names {', '.join(sorted(repeated))} twice")
+        return self
+
+
+class TrainingSettings(Settings):
+    """The training run (transformers.TrainingArguments)."""
+
+    num_train_epochs: float = Field(1, gt=0)
+    max_steps: int = Field(-1, ge=-1, description="Optimiser steps; -1 leaves it to num_train_epochs.")
+    per_device_train_batch_size: int = Field(1, ge=1)
+    gradient_accumulation_steps: int = Field(8, ge=1)
+    learning_rate: float = Field(2e-4, gt=0, lt=1)
+    lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup"] = "linear"
+    warmup_steps: int = Field(5, ge=0)
+    weight_decay: float = Field(0.0, ge=0, lt=1)
+    max_grad_norm: float = Field(1.0, gt=0)
+    optim: Literal["adamw_torch", "adamw_8bit", "paged_adamw_8bit"] = Field(
+        "adamw_8bit", description="The 8-bit optimisers come from bitsandbytes; 'paged' ones spill to host memory."
+    )
+    gradient_checkpointing: bool = Field(
+        False, description="Recompute activations in the backward pass: less memory, about a third slower."
+    )
+    save_steps: int = Field(100, ge=1, description="A checkpoint every so many optimiser steps.")
+    logging_steps: int = Field(5, ge=1)
+    deadline_minutes: float | None = Field(
+        None, gt=0, description="Save and stop after so long; the same command continues. For walltime limits."
+    )
+    gpus: int = Field(0, ge=0, le=64, description="GPUs per training job; 0 trains on the CPU.")
+    report_to: list[Literal["mlflow", "tensorboard", "wandb"]] = Field(
+        [], description="Experiment trackers; each must be installed."
+    )

@@ -1,0 +1,144 @@
+"""A study: the experiments of one configuration file, checked and resolved before any job runs."""
+
+import copy
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field
+
+from frugal.config.base import Settings
+from frugal.config.errors import describe, validate
+from frugal.config.movie_preference import MoviePreference, MoviePreferenceRun
+from frugal.errors import FrugalError, first_line
+
+#: The run that trains nothing: the base model under the settings that all variants share.
+BASE = "base"
+#: Rows of the results that no configuration names.
+BASELINES = {"movie_preference": ("always_a", "popularity", "genre_overlap", "ease")}
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+
+
+class Study(Settings):
+    """One configuration file."""
+
+    study: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9_-]*$", description="Names the folder below results/ that takes the results."
+    )
+    local_paths: dict[str, str] = Field(
+        {}, description="Your own copy of a data set or model: its name, and the file or folder that holds it."
+    )
+    movie_preference: MoviePreference
+
+
+#: For each experiment, the model of one resolved run.
+RUN_MODELS = {"movie_preference": MoviePreferenceRun}
+
+
+def read_yaml(path: Path | str) -> dict[str, Any]:
+    """Read a YAML mapping.
+
+    Raises:
+        FrugalError: the file is missing, is not UTF-8, is not YAML, repeats a key, or is not a mapping.
+    """
+    try:
+        data = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
+    except OSError as error:
+        raise FrugalError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise FrugalError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" line {mark.line + 1}:" if mark else ""
+        raise FrugalError(f"{path}:{line} {getattr(error, 'problem', None) or first_line(error)}") from None
+    if not isinstance(data, dict):
+        raise FrugalError(f"{path}: expected keys and values, got {describe(data)}")
+    return data
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML lets a later key silently replace an earlier one; here that is an error."""
+
+    def construct_mapping(self, node, deep=False):
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, str) and key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key '{key}' stands here twice", key_node.start_mark
+                )
+            if isinstance(key, str):
+                seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def load_study(data: dict[str, Any], file: str) -> Study:
+    """Check a study, each variant of each experiment included.
+
+    Args:
+        data: the parsed configuration.
+        file: its name, for errors.
+
+    Raises:
+        FrugalError: one line for each fault, naming the file and the key.
+    """
+    study = validate(Study, data, file=file)
+    for experiment in RUN_MODELS:
+        for variant in getattr(study, experiment).variants:
+            reserved = (BASE, *(f"baseline_{name}" for name in BASELINES[experiment]))
+            if not NAME.fullmatch(variant) or variant in reserved:
+                raise FrugalError(
+                    f"{file}: {experiment}.variants.{variant}: a variant's name is made of a-z, 0-9, _ and -, "
+                    f"and is not one of {', '.join(reserved)}"
+                )
+            resolve(data, experiment, variant, file)
+    return study
+
+
+def resolve(data: dict[str, Any], experiment: str, variant: str, file: str) -> Settings:
+    """The settings of one run: the experiment's own, with what the variant changes laid over them.
+
+    The variant `BASE` changes nothing.
+    """
+    shared = {key: value for key, value in data[experiment].items() if key != "variants"}
+    if variant == BASE:
+        return validate(RUN_MODELS[experiment], shared, file=file, prefix=(experiment,))
+    changes = (data[experiment].get("variants") or {"tuned": {}})[variant]
+    prefix = (experiment, "variants", variant)
+    return validate(RUN_MODELS[experiment], overlay(shared, changes, file, prefix), file=file, prefix=prefix)
+
+
+def overlay(base: dict[str, Any], changes: Any, file: str, prefix: tuple[str, ...]) -> dict[str, Any]:
+    """``base`` with ``changes`` laid over it, section by section."""
+    if not isinstance(changes, dict):
+        raise FrugalError(f"{file}: {'.'.join(prefix)}: expected keys and values, got {describe(changes)}")
+    merged = copy.deepcopy(base)
+    for key, value in changes.items():
+        if isinstance(merged.get(key), dict) or isinstance(value, dict):
+            value = overlay(merged.get(key) or {}, value, file, (*prefix, str(key)))
+        merged[key] = value
+    return merged
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON schema of a study, for editors: variants take the same keys as their experiment."""
+    schema = Study.model_json_schema()
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["title"] = "Frugal study"
+    for experiment, model in RUN_MODELS.items():
+        run = model.model_json_schema()
+        schema["$defs"].update(run.pop("$defs", {}))
+        run.pop("required", None)
+        name = f"{model.__name__}Changes"
+        schema["$defs"][name] = run
+        owner = Study.model_fields[experiment].annotation.__name__
+        schema["$defs"][owner]["properties"]["variants"]["additionalProperties"] = {"$ref": f"#/$defs/{name}"}
+    return schema
+
+
+def dump_yaml(settings: Settings) -> str:
+    """Resolved settings as YAML, keys in the order in which the models declare them."""
+    plain = json.loads(settings.model_dump_json())
+    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=100)

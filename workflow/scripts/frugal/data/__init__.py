@@ -1,0 +1,4 @@
+"""Data sets: fetched, checked, unpacked and brought into one form."""
+
+# The record that fetching leaves beside the members, and preparation reads.
+RECORD = "source.json"

@@ -1,0 +1,66 @@
+"""Files that are either whole or absent, and what they contain in one hash."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def atomic_path(target: Path | str) -> Iterator[Path]:
+    """Yield a temporary path beside ``target``; rename it to ``target`` when the block succeeds.
+
+    The block may create a file or a folder at the path that it is given. After an exception
+    nothing is left behind and an earlier ``target`` is untouched, so a reader never meets half a
+    file, also when a killed run's child is still writing.
+    """
+    target = Path(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    workspace = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        temporary = workspace / target.name
+        yield temporary
+        if target.is_dir() and not target.is_symlink():
+            # A folder cannot be renamed over another one that is not empty.
+            os.rename(target, workspace / f"old.{target.name}")
+        os.replace(temporary, target)
+    finally:
+        shutil.rmtree(workspace, ignore_errors=True)
+
+
+def write_text(target: Path | str, text: str) -> None:
+    """Write ``text`` as UTF-8 with ``\\n`` line ends, atomically."""
+    with atomic_path(target) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_json(target: Path | str, value: Any) -> None:
+    """Write ``value`` as indented JSON, atomically. NaN is refused: JSON has none."""
+    write_text(target, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path | str) -> Any:
+    """Read a JSON file written by `write_json`."""
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def sha256_file(path: Path | str) -> str:
+    """Hex SHA-256 of a file's bytes."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def sha256_tree(paths: list[Path]) -> str:
+    """Hex SHA-256 over the names and contents of files and folders, in sorted order."""
+    digest = hashlib.sha256()
+    for root in sorted(Path(path) for path in paths):
+        members = [root] if root.is_file() else sorted(p for p in root.rglob("*") if p.is_file())
+        for member in members:
+            name = member.relative_to(root.parent).as_posix()
+            digest.update(f"{name}\0{sha256_file(member)}\n".encode())
+    return digest.hexdigest()

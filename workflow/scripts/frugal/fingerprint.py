@@ -1,0 +1,51 @@
+"""What a script's code is, in one hash: the script and every part of the library that it imports.
+
+Snakemake reruns a rule when its parameters change; the hash of its code is one of them. File times
+play no part, because a fresh clone gives every file a new one.
+"""
+
+import ast
+import hashlib
+from functools import cache
+from pathlib import Path
+
+LIBRARY = Path(__file__).parent
+
+
+def code_hash(script: Path | str) -> str:
+    """Hex digest over the code of ``script`` and of all `frugal` modules that it imports, however deep.
+
+    Comments and layout do not count.
+    """
+    pending, seen = [Path(script).resolve()], {}
+    while pending:
+        file = pending.pop()
+        if file in seen:
+            continue
+        code, imported = _read(file)
+        seen[file] = code
+        pending.extend(imported)
+    digest = hashlib.sha256()
+    for file in sorted(seen):
+        digest.update(f"{file.name}\0{seen[file]}\0".encode())
+    return digest.hexdigest()[:16]
+
+
+@cache
+def _read(file: Path) -> tuple[str, tuple[Path, ...]]:
+    """A file's code without comments, and the library files that it imports."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    modules = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            modules += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            modules += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    candidates = [
+        path
+        for module in modules
+        if module.split(".")[0] == "frugal"
+        for stem in [LIBRARY.parent / Path(*module.split("."))]
+        for path in (stem.with_suffix(".py"), stem / "__init__.py")
+    ]
+    return ast.unparse(tree), tuple(path for path in candidates if path.is_file())

@@ -1,0 +1,128 @@
+"""What a run ran on and what it used: the part of a result that explains its speed."""
+
+import ctypes
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("torch", "transformers", "peft", "trl", "bitsandbytes", "datasets", "accelerate", "numpy", "pandas")
+
+
+def describe_hardware() -> dict[str, Any]:
+    """Processor, cores, memory (MB) and GPUs of this machine."""
+    import torch
+
+    gpus = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
+    return {
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_mb": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20,
+        "gpus": [{"name": gpu.name, "memory_mb": gpu.total_memory // 2**20} for gpu in gpus],
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return platform.processor() or platform.machine()
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of Python and of the packages that shape a result."""
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    return versions
+
+
+def git_commit() -> str:
+    """The commit of the working tree, with ``+changes`` where files differ from it; "unknown" without git."""
+    try:
+        commit = subprocess.run(
+            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True, cwd=Path(__file__).parent
+        ).stdout.strip()
+        changed = subprocess.run(
+            ["git", "status", "--porcelain", "--untracked-files=no"],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=Path(__file__).parent,
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return commit + ("+changes" if changed else "")
+
+
+def peak_rss_mb() -> float:
+    """Peak resident memory of this process so far, in MB (2^20 bytes)."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Linux counts in KiB, macOS in bytes.
+    return peak / 2**20 if platform.system() == "Darwin" else peak / 2**10
+
+
+def peak_device_mb() -> float | None:
+    """Peak memory allocated on the GPUs, in MB; None without a GPU."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return None
+    return sum(torch.cuda.max_memory_allocated(i) for i in range(torch.cuda.device_count())) / 2**20
+
+
+def matmul_peak_flops(dtype: str, device: str = "cpu", size: int = 2048, repeats: int = 7) -> float:
+    """Floating-point operations per second of a large matrix product: what training is held against.
+
+    The median of ``repeats`` products of two ``size`` x ``size`` matrices, 2 size^3 operations each.
+    """
+    import torch
+
+    a = torch.randn(size, size, device=device).to(getattr(torch, dtype))
+    seconds = []
+    for attempt in range(repeats + 2):
+        start = time.perf_counter()
+        a @ a
+        if device != "cpu":
+            torch.cuda.synchronize()
+        if attempt >= 2:  # the first products pay for allocation and kernel choice
+            seconds.append(time.perf_counter() - start)
+    return 2 * size**3 / statistics.median(seconds)
+
+
+def keep_freed_memory() -> None:
+    """Let the C library keep freed memory for the next step instead of giving it back to the system.
+
+    Training frees and asks for the same large blocks at every step. glibc maps each afresh, and
+    the page faults cost a fifth of the time on a CPU. Does nothing where the C library is another.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return
+    libc = ctypes.CDLL(None)
+    m_trim_threshold, m_top_pad, m_mmap_max = -1, -2, -4  # malloc.h
+    libc.mallopt(m_mmap_max, 0)
+    libc.mallopt(m_trim_threshold, 2**31 - 1)
+    libc.mallopt(m_top_pad, 64 * 2**20)
+
+
+def provenance(seed: int, inputs: dict[str, str]) -> dict[str, Any]:
+    """The record that every result carries: hardware, versions, commit, seed, and input hashes."""
+    return {
+        "hardware": describe_hardware(),
+        "versions": package_versions(),
+        "commit": git_commit(),
+        "seed": seed,
+        "inputs": inputs,
+    }

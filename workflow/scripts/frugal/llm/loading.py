@@ -1,0 +1,97 @@
+"""Loading a base model, in 4 bits or not, and an adapter on it."""
+
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from peft.helpers import disable_input_dtype_casting
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+
+from frugal.config.llm import ModelSettings
+from frugal.errors import FrugalError, first_line
+
+
+def load_tokenizer(folder: Path | str):
+    """The tokenizer of a model folder, with a pad token.
+
+    A tokenizer without one pads with its end token; labels mask padding by position, so that an
+    end token that is part of the text is still learnt.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def quantization_config(settings: ModelSettings) -> BitsAndBytesConfig | None:
+    """The bitsandbytes configuration for ``settings``, or None for unquantised weights."""
+    if settings.quantization == "none":
+        return None
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=settings.double_quantization,
+        bnb_4bit_compute_dtype=getattr(torch, settings.compute_dtype),
+    )
+
+
+def load_base_model(folder: Path | str, settings: ModelSettings, device: str):
+    """The frozen base model from a local folder of safetensors.
+
+    Raises:
+        FrugalError: the folder is incomplete or holds something else than a causal language model.
+    """
+    if not (Path(folder) / "config.json").exists():
+        raise FrugalError(f"{folder}: no config.json; make the model again: snakemake --forcerun prepare_model")
+    try:
+        return AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=getattr(torch, settings.compute_dtype),
+            attn_implementation=settings.attn_implementation,
+            quantization_config=quantization_config(settings),
+            device_map={"": device},
+            use_safetensors=True,
+            local_files_only=True,
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise FrugalError(f"{folder}: not a usable model: {first_line(error)}") from error
+
+
+def load_adapter(model, folder: Path | str):
+    """``model`` with the finished adapter in ``folder``, ready for inference."""
+    from peft import PeftModel
+
+    if not (Path(folder) / "adapter_model.safetensors").exists():
+        raise FrugalError(f"{folder}: no adapter_model.safetensors; train the variant first")
+    return PeftModel.from_pretrained(model, folder).eval()
+
+
+@contextmanager
+def mixed_precision(model, settings: ModelSettings, device: str):
+    """Matrix products in compute_dtype, the adapter's float32 weights included.
+
+    PEFT would first cast the adapter's input to float32, which autocast then casts back: on a CPU
+    these copies cost as much as the products themselves.
+    """
+    dtype = getattr(torch, settings.compute_dtype)
+    with (
+        torch.autocast(device.split(":")[0], dtype=dtype, enabled=dtype != torch.float32),
+        disable_input_dtype_casting(model, active=dtype != torch.float32),
+    ):
+        yield
+
+
+def choose_device(gpus: int) -> str:
+    """"cuda:0" or "cpu", by what the run asks for.
+
+    Raises:
+        FrugalError: a GPU is asked for and none is there.
+    """
+    if gpus == 0:
+        return "cpu"
+    if not torch.cuda.is_available():
+        raise FrugalError(
+            f"training.gpus is {gpus}, but no GPU is visible here; set training.gpus to 0 "
+            "(and backend to 'transformers') to train on the CPU"
+        )
+    return "cuda:0"

@@ -1,0 +1,223 @@
+"""One training run of an adapter: from records to a finished folder, resumable at any moment."""
+
+import csv
+import io
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from peft import LoraConfig
+from peft.helpers import disable_input_dtype_casting
+from transformers import TrainerCallback
+from transformers.trainer_callback import PrinterCallback
+from transformers.trainer_utils import get_last_checkpoint
+from trl import SFTConfig, SFTTrainer
+
+from frugal.config.llm import LoraSettings, ModelSettings, TrainingSettings
+from frugal.errors import FrugalError
+from frugal.hardware import matmul_peak_flops, peak_device_mb, peak_rss_mb
+
+#: Exit code of a run that saved its state because its deadline came: run it again to go on (EX_TEMPFAIL).
+EXIT_DEADLINE = 75
+
+
+class DeadlineReached(Exception):
+    """The run saved a checkpoint and stopped before its end."""
+
+
+class Progress(TrainerCallback):
+    """Prints where training is, and keeps the history and the clock across restarts.
+
+    The seconds spent are part of the checkpointed state, so that a run that was killed and
+    continued reports its own training time, not that of its last piece.
+    """
+
+    def __init__(self, deadline_minutes: float | None = None):
+        self.deadline = None if deadline_minutes is None else deadline_minutes * 60
+        self.seconds_before = 0.0
+        self.started = self.shown = 0.0
+        self.stopped_early = False
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training so far, earlier pieces included."""
+        return self.seconds_before + time.monotonic() - self.started
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.started = self.shown = time.monotonic()
+        self.first_step = state.global_step
+        entries = [entry for entry in state.log_history if "seconds" in entry and entry["step"] <= state.global_step]
+        self.seconds_before = entries[-1]["seconds"] if entries else 0.0
+        if state.global_step:
+            print(f"training continues at step {state.global_step} of {state.max_steps}", file=sys.stderr, flush=True)
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        logs["seconds"] = state.log_history[-1]["seconds"] = round(self.seconds, 3)
+        if "loss" not in logs:
+            return
+        done = state.global_step - self.first_step
+        remaining = (time.monotonic() - self.started) / max(done, 1) * (state.max_steps - state.global_step)
+        speed = state.num_input_tokens_seen / self.seconds if self.seconds else 0
+        print(
+            f"step {state.global_step}/{state.max_steps}  loss {float(logs['loss']):.4f}  "
+            f"{speed:.0f} tokens/s  {format_seconds(remaining)} left",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    def on_step_end(self, args, state, control, **kwargs):
+        late = self.deadline is not None and time.monotonic() - self.started > self.deadline
+        if late and state.global_step < state.max_steps:
+            self.stopped_early = control.should_save = control.should_training_stop = True
+        if control.should_save or state.global_step % args.save_steps == 0:
+            control.should_log = True  # so that the checkpoint knows the seconds up to itself
+        return control
+
+
+def format_seconds(seconds: float) -> str:
+    """``75`` as ``1:15``, ``3700`` as ``1:01:40``."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def lora_config(settings: LoraSettings) -> LoraConfig:
+    return LoraConfig(task_type="CAUSAL_LM", **settings.model_dump())
+
+
+def sft_config(
+    training: TrainingSettings, model: ModelSettings, seed: int, output_dir: Path | str, run_name: str
+) -> SFTConfig:
+    """TRL's configuration for one run; the keys that Frugal's settings share with it pass straight through."""
+    shared = training.model_dump(exclude={"deadline_minutes", "gpus"})
+    return SFTConfig(
+        output_dir=str(output_dir),
+        run_name=run_name,
+        **shared,
+        max_length=model.max_length,
+        # The frozen weights are in compute_dtype; autocast lets the float32 adapter join their products.
+        bf16=model.compute_dtype == "bfloat16",
+        fp16=model.compute_dtype == "float16",
+        use_cpu=training.gpus == 0,
+        seed=seed,
+        data_seed=seed,
+        save_strategy="steps",
+        save_total_limit=2,
+        logging_strategy="steps",
+        eval_strategy="no",
+        include_num_input_tokens_seen="non_padding",
+        disable_tqdm=True,
+        dataloader_pin_memory=training.gpus > 0,
+    )
+
+
+def train_adapter(
+    model,
+    tokenizer,
+    examples: Sequence[dict[str, list[int]]],
+    lora: LoraSettings | None,
+    training: TrainingSettings,
+    model_settings: ModelSettings,
+    seed: int,
+    checkpoints: Path,
+    run_name: str,
+    trainer_class: type[SFTTrainer] = SFTTrainer,
+) -> tuple[SFTTrainer, dict[str, Any]]:
+    """Train an adapter on ``model``, from the last good checkpoint in ``checkpoints`` if there is one.
+
+    Args:
+        model: a causal language model; an adapter is added unless ``lora`` is None (then it has one).
+        examples: `input_ids` and `labels` of each example, in tokens; -100 is not scored.
+        checkpoints: a folder of this run's own, kept between attempts.
+
+    Returns:
+        The trainer, and the training record: steps, seconds, speed, memory, loss history.
+
+    Raises:
+        DeadlineReached: the deadline came first; a checkpoint holds the state.
+        FrugalError: the loss is no longer a number.
+    """
+    progress = Progress(training.deadline_minutes)
+    trainer = trainer_class(
+        model=model,
+        args=sft_config(training, model_settings, seed, checkpoints, run_name),
+        train_dataset=Dataset.from_list(list(examples)),
+        processing_class=tokenizer,
+        peft_config=None if lora is None else lora_config(lora),
+        callbacks=[progress],
+    )
+    trainer.remove_callback(PrinterCallback)  # `Progress` prints in its place
+    resume = last_good_checkpoint(checkpoints)
+    mixed = model_settings.compute_dtype != "float32"
+    with disable_input_dtype_casting(trainer.model, active=mixed):  # see loading.mixed_precision
+        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    if progress.stopped_early:
+        raise DeadlineReached(f"step {trainer.state.global_step} of {trainer.state.max_steps}")
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    if not losses or any(loss != loss for loss in losses):
+        raise FrugalError(f"{run_name}: the loss is not a number; lower training.learning_rate or use float32")
+    return trainer, training_record(trainer, progress, examples, training, model_settings)
+
+
+def training_record(
+    trainer: SFTTrainer,
+    progress: Progress,
+    examples: Sequence[dict[str, list[int]]],
+    training: TrainingSettings,
+    model: ModelSettings,
+) -> dict[str, Any]:
+    """What a finished run reports about its training."""
+    parameters = [p for p in trainer.model.parameters() if p.requires_grad]
+    # num_parameters counts a 4-bit weight once, where numel() would count its packed bytes.
+    total = trainer.model.num_parameters()
+    trainable = sum(p.numel() for p in parameters)
+    history = [entry for entry in trainer.state.log_history if "loss" in entry]
+    tokens = trainer.state.num_input_tokens_seen
+    device = "cpu" if training.gpus == 0 else "cuda"
+    peak = matmul_peak_flops(model.compute_dtype, device)
+    return {
+        "steps": trainer.state.global_step,
+        "examples": len(examples),
+        "tokens": tokens,
+        "seconds": round(progress.seconds, 2),
+        "tokens_per_second": round(tokens / progress.seconds, 2),
+        "trainable_parameters": trainable,
+        "parameters": total,
+        "trainable_share": trainable / total,
+        "peak_rss_mb": round(peak_rss_mb(), 1),
+        "peak_device_mb": peak_device_mb(),
+        # 2 operations per weight and token forward, 2 backward: frozen weights need no gradient of their own.
+        "matmul_peak_share": round(4 * (total - trainable) * tokens / progress.seconds / peak, 4),
+        "final_loss": history[-1]["loss"],
+    }
+
+
+def history_csv(trainer: SFTTrainer) -> str:
+    """The loss history as CSV: step, epoch, loss, learning_rate, grad_norm, num_input_tokens_seen, seconds."""
+    columns = ["step", "epoch", "loss", "learning_rate", "grad_norm", "num_input_tokens_seen", "seconds"]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(entry for entry in trainer.state.log_history if "loss" in entry)
+    return text.getvalue()
+
+
+def last_good_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint whose files are all there and readable; broken ones are set aside."""
+    while folder.exists() and (found := get_last_checkpoint(str(folder))):
+        checkpoint = Path(found)
+        try:
+            for name in ("trainer_state.json", "optimizer.pt", "scheduler.pt", "rng_state.pth"):
+                if (checkpoint / name).stat().st_size == 0:
+                    raise OSError(f"{name} is empty")
+            torch.load(checkpoint / "optimizer.pt", map_location="cpu", weights_only=True)
+            return checkpoint
+        except Exception as error:
+            print(f"checkpoint {checkpoint} is unusable ({error}); set aside", file=sys.stderr, flush=True)
+            os.rename(checkpoint, checkpoint.with_name(f"broken-{checkpoint.name}-{time.time_ns()}"))
+    return None

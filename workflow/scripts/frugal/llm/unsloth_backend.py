@@ -1,0 +1,52 @@
+"""The unsloth back end: the same run on a GPU, through unsloth's patched kernels.
+
+Import this module before anything that imports trl, peft or transformers: unsloth patches them.
+The arguments are built by functions of their own, so that a machine without a GPU can check that
+they bind to the signatures in unsloth's source.
+"""
+
+from typing import Any
+
+from frugal.config.llm import LoraSettings, ModelSettings
+
+
+def from_pretrained_arguments(folder: str, settings: ModelSettings) -> dict[str, Any]:
+    """Keyword arguments for `FastLanguageModel.from_pretrained`."""
+    import torch
+
+    return {
+        "model_name": folder,
+        "max_seq_length": settings.max_length,
+        "dtype": getattr(torch, settings.compute_dtype),
+        "load_in_4bit": settings.quantization == "nf4",
+        "trust_remote_code": False,
+    }
+
+
+def get_peft_model_arguments(
+    lora: LoraSettings, settings: ModelSettings, gradient_checkpointing: bool, seed: int
+) -> dict[str, Any]:
+    """Keyword arguments for `FastLanguageModel.get_peft_model`, beside the model."""
+    return {
+        "r": lora.r,
+        "lora_alpha": lora.lora_alpha,
+        "lora_dropout": lora.lora_dropout,
+        "target_modules": list(lora.target_modules),
+        "bias": "none",
+        "use_gradient_checkpointing": "unsloth" if gradient_checkpointing else False,
+        "use_rslora": lora.use_rslora,
+        "use_dora": lora.use_dora,
+        "random_state": seed,
+        "max_seq_length": settings.max_length,
+    }
+
+
+def load_for_training(
+    folder: str, settings: ModelSettings, lora: LoraSettings, gradient_checkpointing: bool, seed: int
+):
+    """The base model with a fresh adapter, and its tokenizer, as unsloth prepares them."""
+    from unsloth import FastLanguageModel
+
+    model, tokenizer = FastLanguageModel.from_pretrained(**from_pretrained_arguments(folder, settings))
+    arguments = get_peft_model_arguments(lora, settings, gradient_checkpointing, seed)
+    return FastLanguageModel.get_peft_model(model, **arguments), tokenizer

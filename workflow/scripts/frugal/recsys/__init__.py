@@ -1,0 +1,1 @@
+"""Recommenders: baselines and, in time, sequential models."""

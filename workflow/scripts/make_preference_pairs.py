@@ -1,0 +1,33 @@
+"""Make the preference pairs of one variant: Alpaca JSONL for train, validation and test."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from frugal.data.preference import PARTS, make_pairs, to_jsonl, to_records
+from frugal.errors import run_script
+from frugal.files import atomic_path
+from frugal.runs import load_run
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config", required=True, help="the run's config.yaml")
+    parser.add_argument("--interactions", required=True, help="interactions.parquet")
+    parser.add_argument("--items", required=True, help="items.parquet")
+    parser.add_argument("--output", required=True, type=Path, help="folder for {train,validation,test}.jsonl")
+    args = parser.parse_args()
+    run = load_run(args.config, "movie_preference")
+    catalogue, parts = make_pairs(pd.read_parquet(args.interactions), pd.read_parquet(args.items), run)
+    for part in PARTS:
+        with atomic_path(args.output / f"{part}.jsonl") as temporary:
+            records = to_records(catalogue, parts[part], run, part)
+            temporary.write_text(to_jsonl(records), encoding="utf-8", newline="\n")
+        users = len({pair.user for pair in parts[part]})
+        print(f"{part}: {len(parts[part])} pairs of {users} users", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    run_script(main)
