@@ -10,7 +10,7 @@ ROOT = ROOT.parent if ROOT.name == "workflow" else ROOT
 SCRIPTS = ROOT / "workflow" / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
-from frugal.config.registry import load_datasets, load_models, missing_token
+from frugal.config.registry import kind_of, load_datasets, load_models, missing_token
 from frugal.config.study import BASE, BASELINES, load_study, resolve
 from frugal.errors import FrugalError
 from frugal.fingerprint import code_hash
@@ -72,6 +72,11 @@ def local_path(wildcards):
 def entry_of(wildcards):
     """What the table says of a data set or model, as text: fetched and prepared again when it changes."""
     return (DATASETS.get(wildcards.name) or MODELS[wildcards.name]).model_dump_json()
+
+
+def is_random(name):
+    """Whether a model is built here, with random weights, and so never fetched."""
+    return "random" in map(kind_of, MODELS[name].sources)
 
 
 def model_folder(experiment):

@@ -64,7 +64,7 @@ rule prepare_interactions:
 rule prepare_model:
     # A fetched model, converted once to safetensors.
     input:
-        raw=lambda wildcards: [] if MODELS[wildcards.name].random else f"data/raw/{wildcards.name}",
+        raw=lambda wildcards: [] if is_random(wildcards.name) else f"data/raw/{wildcards.name}",
     output:
         directory("data/models/{name}"),
     log:

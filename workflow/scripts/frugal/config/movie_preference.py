@@ -84,6 +84,8 @@ class MoviePreferenceRun(Settings):
             raise ValueError(
                 "backend 'unsloth' needs a GPU: set training.gpus to 1 or more, or backend to 'transformers'"
             )
+        if self.backend == "unsloth" and self.lora.use_dora:
+            raise ValueError("backend 'unsloth' has no DoRA: set lora.use_dora to false, or backend to 'transformers'")
         return self
 
 

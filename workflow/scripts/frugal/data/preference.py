@@ -38,7 +38,20 @@ class Pair:
     kind: str  # "easy" or "hard"
 
 
-class Catalogue:
+class Films:
+    """Titles and genres by item index: what a prompt needs to name a film."""
+
+    def __init__(self, items: pd.DataFrame):
+        """
+        Args:
+            items: columns item, title, genres; one row an item.
+        """
+        items = items.sort_values("item")
+        self.titles: list[str] = items["title"].tolist()
+        self.genres: list[frozenset[str]] = [frozenset(genres) for genres in items["genres"]]
+
+
+class Catalogue(Films):
     """Films and their users' tastes, in the form that drawing pairs needs."""
 
     def __init__(
@@ -47,13 +60,11 @@ class Catalogue:
         """
         Args:
             interactions: columns user, item, rating, timestamp; row order breaks ties in time.
-            items: columns item, title, genres; one row an item.
+            items: as for `Films`.
             liked_rating: ratings from here on count as liking.
             popularity_users: the users whose ratings make a film's popularity.
         """
-        items = items.sort_values("item")
-        self.titles: list[str] = items["title"].tolist()
-        self.genres: list[frozenset[str]] = [frozenset(genres) for genres in items["genres"]]
+        super().__init__(items)
         self.seen = {user: frozenset(group) for user, group in interactions.groupby("user")["item"]}
 
         # Films without genres stand in no pair: they can be neither easy nor explained.
@@ -176,7 +187,7 @@ def _nearest_in_popularity(catalogue: Catalogue, film: int) -> list[int]:
 
 
 def to_records(
-    catalogue: Catalogue, pairs: list[Pair], run: MoviePreferenceRun, part: str
+    catalogue: Films, pairs: list[Pair], run: MoviePreferenceRun, part: str
 ) -> Iterator[dict[str, object]]:
     """Alpaca records (`instruction`, `input`, `output`) with the pair's facts beside them.
 
@@ -212,12 +223,12 @@ def to_records(
         }
 
 
-def history_line(catalogue: Catalogue, history: tuple[int, ...], with_genres: bool) -> str:
+def history_line(catalogue: Films, history: tuple[int, ...], with_genres: bool) -> str:
     films = [describe(catalogue, item) if with_genres else catalogue.titles[item] for item in history]
     return f"Liked: {'; '.join(films)}."
 
 
-def contrastive_input(catalogue: Catalogue, pair: Pair, liked_option: str, with_genres: bool) -> str:
+def contrastive_input(catalogue: Films, pair: Pair, liked_option: str, with_genres: bool) -> str:
     """The history and both options, the liked film at ``liked_option`` ("A" or "B")."""
     films = (pair.liked, pair.other) if liked_option == "A" else (pair.other, pair.liked)
     options = "\n".join(f"Option {name}: {describe(catalogue, f)}" for name, f in zip("AB", films, strict=True))
@@ -233,7 +244,7 @@ def with_options(record: dict, liked_option: str) -> dict:
     return record | {"input": swapped, "liked_option": liked_option}
 
 
-def contrastive_output(catalogue: Catalogue, pair: Pair, liked_option: str, with_reasoning: bool) -> str:
+def contrastive_output(catalogue: Films, pair: Pair, liked_option: str, with_reasoning: bool) -> str:
     """The answer, then what can be read off the data: the history's genres, and who shares them."""
     answer = f"Option {liked_option}."
     if not with_reasoning:
@@ -249,7 +260,7 @@ def contrastive_output(catalogue: Catalogue, pair: Pair, liked_option: str, with
     return f"{answer} The user likes {' and '.join(top)}. {told[0]}; {told[1]}."
 
 
-def describe(catalogue: Catalogue, item: int) -> str:
+def describe(catalogue: Films, item: int) -> str:
     """``Title (Year) (Genre|Genre)``."""
     return f"{catalogue.titles[item]} ({'|'.join(sorted(catalogue.genres[item])) or 'no genres'})"
 

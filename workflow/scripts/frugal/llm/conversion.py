@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from frugal.config.registry import ModelEntry
+from frugal.config.registry import ModelEntry, RandomShape, RandomSource
 from frugal.errors import FrugalError, first_line
 
 
@@ -20,7 +20,8 @@ def prepare_model(entry: ModelEntry, raw: Path | None, output: Path) -> None:
         FrugalError: the fetched files are not a model that can be read without running their code.
     """
     if raw is None:
-        random_llama(entry, output)
+        (source,) = (source for source in entry.sources if isinstance(source, RandomSource))
+        random_llama(source.random, output)
         return
     gguf = sorted(raw.glob("*.gguf"))
     try:
@@ -59,9 +60,9 @@ def copy_safetensors(raw: Path, output: Path) -> None:
             shutil.copy2(file, output / file.name)
 
 
-def random_llama(entry: ModelEntry, output: Path) -> None:
+def random_llama(shape: RandomShape, output: Path) -> None:
     """A small Llama with random weights and a byte-level tokenizer: for trying the workflow out."""
-    settings = entry.random.model_dump()
+    settings = shape.model_dump()
     seed = settings.pop("seed")
     tokenizer = byte_tokenizer()
     torch.manual_seed(seed)

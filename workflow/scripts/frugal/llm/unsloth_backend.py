@@ -35,7 +35,6 @@ def get_peft_model_arguments(
         "bias": "none",
         "use_gradient_checkpointing": "unsloth" if gradient_checkpointing else False,
         "use_rslora": lora.use_rslora,
-        "use_dora": lora.use_dora,
         "random_state": seed,
         "max_seq_length": settings.max_length,
     }

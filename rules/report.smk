@@ -1,0 +1,161 @@
+# Tables, figures and the report of everything that the study has measured.
+
+import os
+
+from frugal.files import sha256_tree
+from frugal.report.contents import (
+    FIGURES,
+    FIGURE_FORMATS,
+    REPORT_FORMATS,
+    TABLE_FORMATS,
+    TABLES,
+)
+
+REPORT = f"{RESULTS}/report"
+
+# Every expected run, rules first: the order of the tables' rows.
+REPORTED = {
+    experiment: [
+        *(f"baseline_{name}" for name in BASELINES[experiment]),
+        *RUNS[experiment],
+    ]
+    for experiment in RUNS
+}
+REPORTED_RUNS = [
+    f"{experiment}/{name}" for experiment, names in REPORTED.items() for name in names
+]
+MODEL_RUNS = [
+    f"{experiment}/{name}" for experiment in RUNS for name in RUNS[experiment]
+]
+TRAINED_RUNS = [
+    f"{experiment}/{name}" for experiment in RUNS for name in TRAINED[experiment]
+]
+# Commands that the report prints name the configuration, where it is not the default one.
+CONFIG_OPTION = os.path.relpath(CONFIG_FILE, ROOT)
+CONFIG_OPTION = (
+    "" if CONFIG_OPTION == "config/config.yaml" else f"--configfile '{CONFIG_OPTION}'"
+)
+REPORT_OPTIONS = f"--results {RESULTS} --study {STUDY.study} --runs {' '.join(REPORTED_RUNS)} {CONFIG_OPTION}"
+
+
+rule tables:
+    # The tables of all experiments.
+    input:
+        expand(
+            f"{REPORT}/tables/{{name}}.{{format}}",
+            name=[name for names in TABLES.values() for name in names],
+            format=TABLE_FORMATS,
+        ),
+
+
+rule figures:
+    # The figures of all experiments.
+    input:
+        expand(
+            f"{REPORT}/figures/{{name}}.{{format}}",
+            name=[name for names in FIGURES.values() for name in names],
+            format=FIGURE_FORMATS,
+        ),
+
+
+rule report:
+    # The report in all its formats, with its tables and figures.
+    input:
+        expand(f"{REPORT}/report.{{format}}", format=REPORT_FORMATS),
+        rules.tables.input,
+        rules.figures.input,
+
+
+rule make_tables:
+    # Every table as CSV, Markdown and LaTeX; the paired tests are computed here.
+    input:
+        configs=ancient(expand(f"{RESULTS}/{{run}}/config.yaml", run=MODEL_RUNS)),
+        metrics=expand(f"{RESULTS}/{{run}}/metrics.json", run=REPORTED_RUNS),
+        predictions=expand(f"{RESULTS}/{{run}}/predictions.parquet", run=REPORTED_RUNS),
+        summaries=expand(
+            "data/prepared/{name}/summary.json",
+            name=sorted(
+                {run.dataset for runs in RUNS.values() for run in runs.values()}
+            ),
+        ),
+    output:
+        rules.tables.input,
+    log:
+        f"logs/{STUDY.study}/make_tables.log",
+    benchmark:
+        f"logs/{STUDY.study}/make_tables.benchmark.tsv"
+    conda:
+        "../envs/report.yaml"
+    params:
+        fingerprint=depends_on("make_tables.py"),
+        options=REPORT_OPTIONS,
+        folder=lambda wildcards, output: Path(output[0]).parent,
+    shell:
+        "python {SCRIPTS}/make_tables.py {params.options} --output {params.folder} 2>&1 | tee {log}"
+
+
+rule plot_figures:
+    # Every figure as SVG and PDF.
+    input:
+        configs=ancient(expand(f"{RESULTS}/{{run}}/config.yaml", run=MODEL_RUNS)),
+        metrics=expand(f"{RESULTS}/{{run}}/metrics.json", run=REPORTED_RUNS),
+        predictions=expand(f"{RESULTS}/{{run}}/predictions.parquet", run=MODEL_RUNS),
+        histories=expand(f"{RESULTS}/{{run}}/history.csv", run=TRAINED_RUNS),
+    output:
+        [
+            (
+                report(
+                    f"{REPORT}/figures/{name}.{extension}",
+                    caption=f"../workflow/report/{name}.rst",
+                    category=experiment,
+                )
+                if extension == "svg"
+                else f"{REPORT}/figures/{name}.{extension}"
+            )
+            for experiment, names in FIGURES.items()
+            for name in names
+            for extension in FIGURE_FORMATS
+        ],
+    log:
+        f"logs/{STUDY.study}/plot_figures.log",
+    benchmark:
+        f"logs/{STUDY.study}/plot_figures.benchmark.tsv"
+    conda:
+        "../envs/report.yaml"
+    params:
+        fingerprint=depends_on("plot_figures.py"),
+        options=REPORT_OPTIONS,
+        folder=lambda wildcards, output: Path(output[0]).parent,
+    shell:
+        "python {SCRIPTS}/plot_figures.py {params.options} --output {params.folder} 2>&1 | tee {log}"
+
+
+rule write_report:
+    # One template, rendered as Markdown, as one HTML file and as LaTeX.
+    input:
+        tables=rules.make_tables.output,
+        figures=rules.plot_figures.output,
+        configs=ancient(expand(f"{RESULTS}/{{run}}/config.yaml", run=MODEL_RUNS)),
+        metrics=expand(f"{RESULTS}/{{run}}/metrics.json", run=REPORTED_RUNS),
+        examples=expand(f"{RESULTS}/{{run}}/examples.jsonl", run=MODEL_RUNS),
+    output:
+        f"{REPORT}/report.md",
+        report(
+            f"{REPORT}/report.html",
+            caption="../workflow/report/report.rst",
+            category="report",
+        ),
+        f"{REPORT}/report.tex",
+    log:
+        f"logs/{STUDY.study}/write_report.log",
+    benchmark:
+        f"logs/{STUDY.study}/write_report.benchmark.tsv"
+    conda:
+        "../envs/report.yaml"
+    params:
+        fingerprint=depends_on("write_report.py"),
+        templates=sha256_tree([SCRIPTS / "frugal" / "report" / "templates"])[:16],
+        options=REPORT_OPTIONS,
+        folder=lambda wildcards, output: Path(output[0]).parent,
+    shell:
+        "python {SCRIPTS}/write_report.py {params.options} --report {params.folder} 2>&1 | tee {log}"

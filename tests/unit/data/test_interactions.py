@@ -1,0 +1,382 @@
+"""The user's own files, duplicates, numbering, and what generated files must satisfy."""
+
+import csv
+import io
+import json
+import math
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from frugal.data import delimited, interactions
+from frugal.data.delimited import Dialect, find_columns
+from frugal.data.movielens import RATINGS
+from frugal.data.rows import BadRows, Rules
+from frugal.errors import FrugalError
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+OWN = {"columns": {"user": "who", "item": "what", "rating": "stars", "timestamp": "when"}}
+CSV = b"when,who,what,stars,note\n30,bob,x1,2.5,\n10,ann,x1,4,good\n20,bob,a b,1,\n"
+ROWS = [(1, 1, 2.5, 30), (0, 1, 4.0, 10), (1, 0, 1.0, 20)]
+THOROUGH = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+def parquet(**columns: Any) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(pa.table(columns), sink)
+    return sink.getvalue()
+
+
+def test_csv_with_named_columns(prepared) -> None:
+    result = prepared("csv", CSV, **OWN)
+    assert result.rows == ROWS
+    assert list(result.items.index) == list(result.items.title) == ["a b", "x1"]
+    assert [list(genres) for genres in result.items.genres] == [[], []]
+
+
+def test_csv_of_another_separator_encoding_and_with_quotes(prepared) -> None:
+    text = 'who;what;note\n"Zoë";"a;b";"two\nlines ""quoted"""\nann;c;\n'
+    columns = {"user": "who", "item": "what"}
+    result = prepared("csv", text.encode("latin-1"), columns=columns, separator=";", encoding="latin-1")
+    # Without rating and timestamp: 1 and the position.
+    assert result.rows == [(0, 0, 1.0, 0), (1, 1, 1.0, 1)]
+    assert list(result.items.index) == ["a;b", "c"]
+
+
+def test_csv_with_a_separator_of_several_letters(prepared) -> None:
+    text = CSV.replace(b",", b"<>")
+    assert prepared("csv", text, separator="<>", **OWN).rows == ROWS
+
+
+def test_items_of_ones_own(prepared) -> None:
+    items = b"id,name,kind,made\nx1,First,fun/new,2001\nz,Unrated (1999),,\na b,,new,\n"
+    columns = {"item": "id", "title": "name", "genres": "kind", "year": "made"}
+    result = prepared("csv", CSV, items, item_columns=columns, genre_separator="/", **OWN)
+    assert list(result.items.index) == ["a b", "x1", "z"]
+    assert list(result.items.title) == ["a b", "First", "Unrated (1999)"]
+    assert [list(genres) for genres in result.items.genres] == [["new"], ["fun", "new"], []]
+    assert result.items.year["x1"] == 2001
+    assert math.isnan(result.items.year["z"])
+
+
+def test_items_of_ones_own_in_parquet(prepared) -> None:
+    items = parquet(
+        id=["x1", "z"],
+        name=["First", None],
+        kind=[["fun", "new"], None],
+        made=pa.array([2001, None], pa.int64()),
+    )
+    columns = {"item": "id", "title": "name", "genres": "kind", "year": "made"}
+    result = prepared("csv", CSV, items, item_columns=columns, **OWN)
+    assert list(result.items.title) == ["a b", "First", "z"]
+    assert [list(genres) for genres in result.items.genres] == [[], ["fun", "new"], []]
+    assert result.items.year["x1"] == 2001
+    assert result.facts["items_without_description"] == 1
+
+
+@pytest.mark.parametrize(
+    ("items", "words"),
+    [
+        (b"id,made\nx1,soon\n", "line 2: year is not a whole number: 'x1,soon'"),
+        (b"id,made\nx1,99999\n", "line 2: year is not a whole number"),
+        (b"id,made\nx1\n", "line 2: wrong number of fields"),
+        (b"id,made\nx\xff,1\n", "line 2: not in the encoding utf-8"),
+        (b"id,made\nx1,1\nx1,2\n", "line 3: item is described twice"),
+    ],
+)
+def test_a_bad_item_row_of_ones_own_is_named_or_skipped(prepared, items: bytes, words: str) -> None:
+    columns = {"item": "id", "year": "made"}
+    with pytest.raises(FrugalError, match=rf"items\.csv, {words}"):
+        prepared("csv", CSV, items, item_columns=columns, **OWN)
+    more = items + b"good,1\n"
+    facts = prepared("csv", CSV, more, item_columns=columns, on_bad_rows="skip", **OWN).facts
+    assert sum(facts["item_rows_skipped"].values()) == 1
+
+
+def test_parquet(prepared) -> None:
+    columns = {
+        "who": ["bob", "ann", "bob"],
+        "what": ["x1", "x1", "a b"],
+        "stars": [2.5, 4, 1],
+        "when": [30, 10, 20],
+    }
+    assert prepared("parquet", parquet(**columns), **OWN).rows == ROWS
+    when = pa.array([30_000, 10_999, 20_000], pa.timestamp("ms"))
+    assert prepared("parquet", parquet(**columns | {"when": when}), **OWN).rows == ROWS
+    numbers = prepared("parquet", parquet(who=[10, 9], what=[1.0, 2.0], stars=[1, 1], when=[1.0, 2.0]), **OWN)
+    assert numbers.rows == [(1, 0, 1.0, 1), (0, 1, 1.0, 2)]
+    assert list(numbers.items.index) == ["1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"who": ["bob", None]}, "line 2: user id is missing"),
+        ({"who": [1.0, math.nan]}, "line 2: user id is missing"),
+        ({"what": [5, -5]}, "line 2: item id is negative"),
+        ({"stars": [1.0, math.nan]}, "line 2: rating is not a number"),
+        ({"stars": ["good", "bad"]}, "line 1: rating is not a number"),
+        ({"when": [1.5, 2.0]}, "line 1: timestamp is not a whole number of seconds"),
+        ({"when": [1, None]}, "line 2: timestamp"),
+        ({"who": pa.array([[1], [2]])}, r"line 1: .*|.*"),
+    ],
+)
+def test_bad_parquet_rows(prepared, change: dict[str, Any], words: str) -> None:
+    columns = {"who": ["bob", "ann"], "what": ["x", "y"], "stars": [1.0, 2.0], "when": [1, 2]} | change
+    if "who" in change and isinstance(change["who"], pa.Array):
+        # Lists are odd ids, but distinct and printable ones.
+        assert prepared("parquet", parquet(**columns), **OWN).facts["users"] == 2
+        return
+    with pytest.raises(FrugalError, match=rf"ratings\.parquet, {words}"):
+        prepared("parquet", parquet(**columns), **OWN)
+    kept = (
+        prepared("parquet", parquet(**columns), on_bad_rows="skip", **OWN)
+        if "good" not in str(change)
+        else None
+    )
+    assert kept is None or kept.facts["rows_kept"] == 1
+
+
+def test_what_is_no_parquet_or_lacks_a_column(prepared) -> None:
+    with pytest.raises(FrugalError, match=r"ratings\.parquet: not a readable Parquet file"):
+        prepared("parquet", b"PAR1 and then nothing", **OWN)
+    with pytest.raises(FrugalError, match="has no column 'stars' for the rating; did you mean 'star'"):
+        prepared("parquet", parquet(who=[1], what=[1], star=[1], when=[1]), **OWN)
+
+
+def test_sequences(prepared) -> None:
+    result = prepared("sequences", b"bob x1 a  x1\n\nann a\n")
+    assert result.rows == [(1, 1, 1.0, 0), (1, 0, 1.0, 1), (1, 1, 1.0, 2), (0, 0, 1.0, 0)]
+    tabs = prepared("sequences", b"10\t3\t20\n9\t3\n", separator="\t")
+    assert tabs.rows == [(1, 0, 1.0, 0), (1, 1, 1.0, 1), (0, 0, 1.0, 0)]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (b"ann x\nbob\n", "line 2: no items after the user: 'bob'"),
+        (b"ann x\nbob y\nann z\n", "line 3: a second line for the same user: the first is line 1"),
+        (b"ann x\nbob -3\n", "line 2: item id is negative"),
+        (b"ann x\nbob \xff\n", "line 2: not in the encoding utf-8"),
+    ],
+)
+def test_bad_sequences(prepared, text: bytes, words: str) -> None:
+    with pytest.raises(FrugalError, match=words):
+        prepared("sequences", text)
+    assert prepared("sequences", text, on_bad_rows="skip").facts["skipped"].popitem()[1] == 1
+
+
+@pytest.mark.parametrize(
+    ("policy", "kept", "removed"),
+    [
+        ("keep_last", [(1.0, 5), (3.0, 9), (4.0, 5)], 1),
+        ("keep_first", [(1.0, 5), (2.0, 9), (4.0, 5)], 1),
+        ("keep", [(1.0, 5), (2.0, 9), (3.0, 9), (4.0, 5)], 0),
+    ],
+)
+def test_duplicates(prepared, policy: str, kept: list[tuple[float, int]], removed: int) -> None:
+    # The same user, item and time twice; the same user and item at another time is no duplicate.
+    text = b"who,what,stars,when\nann,x,1,5\nann,y,2,9\nann,y,3,9\nann,y,4,5\n"
+    result = prepared("csv", text, on_duplicates=policy, **OWN)
+    assert [(row[2], row[3]) for row in result.rows] == kept
+    assert result.facts["duplicates"] == {"policy": policy, "removed": removed}
+
+
+def test_duplicates_as_errors_name_the_line(prepared) -> None:
+    text = b"who,what,stars,when\n\nann,x,1,5\nann,y,2,9\nann,y,3,9\n"
+    with pytest.raises(
+        FrugalError, match=r"ratings\.csv, line 5: the same user, item and timestamp.*'ann,y,3,9'"
+    ):
+        prepared("csv", text, on_duplicates="error", **OWN)
+    bad = text.replace(b"x,1,5", b"x,bad,5")
+    with pytest.raises(FrugalError, match="line 5: the same user"):
+        prepared("csv", bad, on_duplicates="error", on_bad_rows="skip", **OWN)
+    rows = parquet(who=[1, 1], what=[1, 1], stars=[1, 1], when=[1, 1])
+    with pytest.raises(FrugalError, match="line 2: the same user"):
+        prepared("parquet", rows, on_duplicates="error", **OWN)
+
+
+def test_numbers_are_ordered_as_numbers_and_text_as_text(prepared) -> None:
+    text = b"who,what,stars,when\n10,b,1,1\n9,a,1,1\n"
+    assert [row[:2] for row in prepared("csv", text, **OWN).rows] == [(1, 1), (0, 0)]
+    # 09 is no number but a label, so all users are ordered as text: 09 before 10.
+    leading = prepared("csv", text.replace(b"9,a", b"09,a"), **OWN)
+    assert [row[:2] for row in leading.rows] == [(1, 1), (0, 0)]
+    assert prepared("csv", text.replace(b"9,a", b"x,a"), **OWN).rows[0][0] == 0
+
+
+def test_an_open_quote_swallows_nothing(prepared) -> None:
+    text = CSV + b'40,"ann,x9,1,\n41,bob,x9,1,\n'
+    for policy in ("error", "skip"):
+        with pytest.raises(FrugalError, match="line 5: a double quote is opened and not closed"):
+            prepared("csv", text, on_bad_rows=policy, **OWN)
+
+
+def test_all_rows_bad(prepared) -> None:
+    with pytest.raises(FrugalError, match="holds no interactions that can be kept"):
+        prepared("csv", b"who,what,stars,when\na,b,c,d\n", on_bad_rows="skip", **OWN)
+
+
+def test_columns_are_found_or_named(prepared) -> None:
+    with pytest.raises(FrugalError, match=r"has no column 'what' for the item; did you mean 'whats'\?"):
+        prepared("csv", CSV.replace(b"what", b"whats"), **OWN)
+    with pytest.raises(FrugalError, match="has more than one column 'who'"):
+        prepared("csv", CSV.replace(b"note", b"who"), **OWN)
+
+
+def test_files_that_changed_after_the_fetch_are_refused(prepared) -> None:
+    result = prepared("csv", CSV, **OWN)
+    raw = result.folder / "raw"
+    from frugal.config.registry import DatasetEntry, PathSource
+
+    entry = DatasetEntry(title="t", sources=(PathSource(path="x"),))
+    out = [result.folder / name for name in ("a", "b", "c")]
+    (raw / "ratings.csv").write_bytes(CSV.replace(b"2.5", b"3.5"))
+    with pytest.raises(
+        FrugalError, match=r"ratings\.csv: has changed since it was fetched; fetch 'mine' again"
+    ):
+        interactions.prepare("mine", entry, raw, *out)
+    (raw / "ratings.csv").unlink()
+    with pytest.raises(FrugalError, match=r"ratings\.csv: is missing; fetch"):
+        interactions.prepare("mine", entry, raw, *out)
+    (raw / "source.json").write_text('{"format": "files", "members": {}}')
+    with pytest.raises(FrugalError, match="the format 'files' holds no interactions"):
+        interactions.prepare("mine", entry, raw, *out)
+    for text in ("[1", "[]", "{}"):
+        (raw / "source.json").write_text(text)
+        with pytest.raises(FrugalError, match="damaged"):
+            interactions.prepare("mine", entry, raw, *out)
+    assert not any(path.exists() for path in out)
+
+
+def test_preparing_twice_gives_the_same_bytes(prepared) -> None:
+    one, two = (prepared("csv", CSV, **OWN).folder for _ in range(2))
+    for name in ("interactions.parquet", "items.parquet", "summary.json"):
+        first, second = (folder / name for folder in (one, two))
+        if name == "summary.json":
+            # Only the folder that the files came from differs.
+            first, second = (json.loads(path.read_text()) | {"source": None} for path in (first, second))
+            assert first == second
+        else:
+            assert first.read_bytes() == second.read_bytes()
+
+
+ids = st.text(st.characters(codec="utf-8", exclude_categories=("C", "Z")), min_size=1, max_size=4).filter(
+    lambda text: text.lower() != "nan" and not text.startswith(("-", "\ufeff"))
+)
+whole = st.integers(0, 10**12).map(str)
+ratings = st.floats(-100, 100, width=32)
+times = st.integers(-(10**12), 10**12)
+
+
+def rows_of(one_id: st.SearchStrategy[str]) -> st.SearchStrategy[list[tuple[str, str, float, int]]]:
+    return st.lists(st.tuples(one_id, one_id, ratings, times), min_size=1, max_size=12)
+
+
+def write(form: str, rows: list[tuple[str, str, float, int]]) -> bytes:
+    header = ("who", "what", "stars", "when")
+    if form == "parquet":
+        return parquet(**dict(zip(header, map(list, zip(*rows, strict=True)), strict=True)))
+    if form == "csv":
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([header, *rows])
+        return text.getvalue().encode()
+    separator = RATINGS[form].separator
+    body = "".join(separator.join(map(str, row)) + "\n" for row in rows)
+    columns = RATINGS[form].columns
+    return ("" if RATINGS[form].fields else separator.join(columns.values()) + "\n").encode() + body.encode()
+
+
+def expected(rows: list[tuple[str, str, float, int]]) -> list[tuple[int, int, float, int]]:
+    """The numbering, written a second time and more simply."""
+
+    def order(values: list[str]) -> list[str]:
+        plain = all(v.isascii() and v.isdigit() and str(int(v)) == v for v in values)
+        return sorted(set(values), key=int if plain else None)
+
+    users, items = order([row[0] for row in rows]), order([row[1] for row in rows])
+    return [(users.index(u), items.index(i), r, t) for u, i, r, t in rows]
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+@given(rows=rows_of(ids | whole))
+@THOROUGH
+def test_any_rows_survive_the_round_trip_through_ones_own_formats(
+    prepared, form: str, rows: list[Any]
+) -> None:
+    assert prepared(form, write(form, rows), on_duplicates="keep", **OWN).rows == expected(rows)
+
+
+@pytest.mark.parametrize("form", RATINGS)
+@given(rows=rows_of(whole))
+@THOROUGH
+def test_any_rows_survive_the_round_trip_through_movielens_formats(
+    prepared, form: str, rows: list[Any]
+) -> None:
+    assert prepared(form, write(form, rows), on_duplicates="keep").rows == expected(rows)
+
+
+@given(sequences=st.dictionaries(ids, st.lists(ids, min_size=1, max_size=6), min_size=1, max_size=5))
+@THOROUGH
+def test_any_sequences_survive_the_round_trip(prepared, sequences: dict[str, list[str]]) -> None:
+    text = "".join(f"{user} {' '.join(items)}\n" for user, items in sequences.items())
+    rows = [(u, i, 1.0, position) for u, items in sequences.items() for position, i in enumerate(items)]
+    assert prepared("sequences", text.encode()).rows == expected(rows)
+
+
+PIECES = (
+    b'1 2 1.5 -3 nan " , \t :: | \n \r \r\n \xff \0 \x1f who,what,stars,when\n user_id:token\titem_id:token\t'
+)
+pieces = st.sampled_from(PIECES.split(b" "))
+junk = st.binary(max_size=200) | st.lists(pieces, max_size=40).map(b"".join)
+
+
+@pytest.mark.parametrize("form", [*RATINGS, "csv", "parquet", "sequences"])
+@given(data=junk, items=st.none() | junk, policy=st.sampled_from(["error", "skip"]))
+@THOROUGH
+def test_no_bytes_bring_anything_but_a_readable_error(
+    prepared, form: str, data: bytes, items: bytes | None, policy: str
+) -> None:
+    own = (OWN | {"item_columns": {"item": "what"}}) if form in ("csv", "parquet") else {}
+    try:
+        result = prepared(form, data, items, on_bad_rows=policy, **own)
+    except FrugalError:
+        return
+    facts = result.facts
+    assert facts["rows_kept"] == len(result.interactions) > 0
+    removed = facts["duplicates"]["removed"] + sum(facts["skipped"].values())
+    assert facts["rows_read"] == facts["rows_kept"] + removed
+
+
+@given(
+    rows=st.lists(
+        st.lists(st.sampled_from(["1", "7", "a", "nan", "-1", "2.0", " 3", ""]), min_size=3, max_size=5)
+    )
+)
+@THOROUGH
+def test_the_fast_reader_takes_nothing_that_the_slow_one_refuses(tmp_path, rows: list[list[str]]) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("\n".join(",".join(row) for row in rows) + "\n")
+    dialect = Dialect(",", {"user": 0, "item": 1, "rating": 2, "timestamp": 3}, fields=4)
+    if not path.read_text().strip():
+        return
+    layout = find_columns(path, dialect)
+    fast = delimited._read_fast(path, dialect, layout, Rules())
+    if fast is not None:
+        slow = delimited._read_slow(path, dialect, layout, Rules(), BadRows(path))
+        for name in ("rating", "timestamp"):
+            assert list(getattr(fast, name)) == list(getattr(slow, name))
+        for role in ("user", "item"):
+            one, two = (
+                [getattr(raw, role).values[code].strip() for code in getattr(raw, role).codes]
+                for raw in (fast, slow)
+            )
+            assert one == two
+        assert fast.rows_read == slow.rows_read
+
+
+def test_the_hand_written_parquet_helper_is_honest() -> None:
+    assert list(pd.read_parquet(io.BytesIO(parquet(a=[1, 2]))).a) == [1, 2]

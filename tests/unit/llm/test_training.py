@@ -1,0 +1,149 @@
+"""Training: what it learns from, what it leaves, and that an interruption changes nothing."""
+
+import csv
+import io
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from frugal.config.llm import LoraSettings
+from frugal.files import atomic_path
+from frugal.llm.loading import choose_device, load_adapter, load_base_model, load_tokenizer
+from frugal.llm.prompts import encode_example
+from frugal.llm.training import DeadlineReached, format_seconds, history_csv, last_good_checkpoint, train_adapter
+from frugal.errors import FrugalError
+
+RECORDS = [
+    {"instruction": "Choose.", "input": f"Liked: {n}.", "output": f"Option {'AB'[n % 2]}."} for n in range(16)
+]
+
+
+@pytest.fixture
+def train(tiny_model_folder, make_run):
+    """Train the tiny model; returns the trainer and its record."""
+
+    def run_training(checkpoints, **changes):
+        run = make_run(**changes)
+        model = load_base_model(tiny_model_folder, run.model, choose_device(run.training.gpus))
+        tokenizer = load_tokenizer(tiny_model_folder)
+        examples = [encode_example(tokenizer, record, run.model.max_length) for record in RECORDS]
+        return train_adapter(
+            model, tokenizer, examples, run.lora, run.training, run.model, run.seed, checkpoints, "test"
+        )
+
+    return run_training
+
+
+def adapter_weights(trainer, folder):
+    with atomic_path(folder) as temporary:
+        trainer.model.save_pretrained(temporary)
+    return load_file(folder / "adapter_model.safetensors")
+
+
+def test_record_and_history_by_hand(train, tmp_path):
+    trainer, record = train(tmp_path / "checkpoints")
+    assert record["steps"] == 4  # 16 examples, 2 at a time, 2 accumulated
+    assert record["examples"] == 16
+    # r x (in + out) for q_proj (64 -> 64) and v_proj (64 -> 32), in 2 layers
+    assert record["trainable_parameters"] == 2 * 2 * ((64 + 64) + (64 + 32))
+    prompt_and_response = [
+        len(f"### Instruction:\nChoose.\n\n### Input:\nLiked: {n}.\n\n### Response:\nOption A.") + 1 for n in range(16)
+    ]
+    assert record["tokens"] == sum(prompt_and_response)
+    assert record["tokens_per_second"] == pytest.approx(record["tokens"] / record["seconds"], rel=0.02)
+    assert 0 < record["matmul_peak_share"] < 1
+    rows = list(csv.DictReader(io.StringIO(history_csv(trainer))))
+    assert [int(row["step"]) for row in rows] == [1, 2, 3, 4]
+    assert float(rows[0]["loss"]) == pytest.approx(5.5, abs=1)  # ln 258, the loss of a random model
+    assert int(rows[-1]["num_input_tokens_seen"]) == record["tokens"]
+
+
+def test_only_the_adapter_learns(train, tmp_path, tiny_model_folder):
+    trainer, _ = train(tmp_path / "checkpoints")
+    base = load_file(tiny_model_folder / "model.safetensors")
+    for name, weight in trainer.model.get_base_model().named_parameters():
+        if "lora" in name:
+            assert weight.requires_grad
+        elif (key := name.replace(".base_layer", "")) in base:
+            assert torch.equal(weight.detach(), base[key].float()), name
+
+
+@pytest.mark.parametrize("optim", ["adamw_torch", "adamw_8bit"])
+def test_resumed_equals_uninterrupted(train, tmp_path, optim):
+    whole, _ = train(tmp_path / "whole", training={"optim": optim})
+    with pytest.raises(DeadlineReached, match="step 1 of 4"):
+        train(tmp_path / "pieces", training={"optim": optim, "deadline_minutes": 1e-9})
+    # The deadline is part of a piece, not of what is learnt.
+    with pytest.raises(DeadlineReached, match="step 2 of 4"):
+        train(tmp_path / "pieces", training={"optim": optim, "deadline_minutes": 1e-9})
+    pieces, record = train(tmp_path / "pieces", training={"optim": optim})
+    first, second = adapter_weights(whole, tmp_path / "a"), adapter_weights(pieces, tmp_path / "b")
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert record["steps"] == 4
+
+
+def test_a_broken_checkpoint_is_set_aside(train, tmp_path):
+    checkpoints = tmp_path / "checkpoints"
+    whole, _ = train(checkpoints)
+    assert last_good_checkpoint(checkpoints).name == "checkpoint-4"
+    optimizer = checkpoints / "checkpoint-4" / "optimizer.pt"
+    optimizer.write_bytes(optimizer.read_bytes()[:50])
+    assert last_good_checkpoint(checkpoints).name == "checkpoint-2"
+    assert list(checkpoints.glob("broken-checkpoint-4-*"))
+    resumed, _ = train(checkpoints)
+    first, second = adapter_weights(whole, tmp_path / "a"), adapter_weights(resumed, tmp_path / "b")
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.filterwarnings("ignore:Paged optimizers are not supported on CPU")
+def test_four_bit_training_on_the_cpu(train, tmp_path):
+    trainer, record = train(
+        tmp_path / "checkpoints",
+        model={"quantization": "nf4", "compute_dtype": "bfloat16"},
+        training={"optim": "paged_adamw_8bit", "gradient_checkpointing": True},
+    )
+    kinds = {type(module).__name__ for module in trainer.model.modules()}
+    assert "Linear4bit" in kinds
+    assert record["parameters"] > record["trainable_parameters"]
+    assert record["final_loss"] == record["final_loss"]
+
+
+def test_adapter_loads_in_plain_peft(train, tmp_path, tiny_model_folder, make_run):
+    trainer, _ = train(tmp_path / "checkpoints")
+    adapter_weights(trainer, tmp_path / "adapter")
+    base = load_base_model(tiny_model_folder, make_run().model, "cpu")
+    loaded = load_adapter(base, tmp_path / "adapter")
+    ids = torch.tensor([[5, 6, 7, 8]])
+    with torch.inference_mode():
+        expected = trainer.model.eval()(input_ids=ids).logits
+        assert torch.allclose(loaded(input_ids=ids).logits, expected, atol=1e-5)
+
+
+def test_errors_say_what_to_do(tmp_path, make_run):
+    with pytest.raises(FrugalError, match="no config.json; make the model again"):
+        load_base_model(tmp_path, make_run().model, "cpu")
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(FrugalError, match="not a usable model"):
+        load_base_model(tmp_path, make_run().model, "cpu")
+    with pytest.raises(FrugalError, match="no adapter_model.safetensors; train the variant first"):
+        load_adapter(None, tmp_path)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_asking_for_an_absent_gpu_names_the_key():
+    with pytest.raises(FrugalError, match="training.gpus is 1, but no GPU is visible here; set training.gpus to 0"):
+        choose_device(1)
+
+
+def test_lora_settings_are_peft_keys():
+    from frugal.llm.training import lora_config
+
+    config = lora_config(LoraSettings(r=4, lora_alpha=8, target_modules=["q_proj"], use_dora=True))
+    assert (config.r, config.lora_alpha, config.use_dora, set(config.target_modules)) == (4, 8, True, {"q_proj"})
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(5, "0:05"), (75, "1:15"), (3700, "1:01:40")])
+def test_format_seconds(seconds, text):
+    assert format_seconds(seconds) == text

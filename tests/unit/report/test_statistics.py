@@ -1,0 +1,83 @@
+"""Paired comparisons, by numbers worked out by hand."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from frugal.report.statistics import compare, holm, pair_accuracy, verdict
+
+
+def pairs(users, right_first, right_second, kind="easy"):
+    """Predictions that are right (or not) with the liked film first and second."""
+    return pd.DataFrame(
+        {
+            "user": users,
+            "kind": kind,
+            "liked": range(len(users)),
+            "other": range(100, 100 + len(users)),
+            "p_liked_a": np.where(right_first, 0.9, 0.1),
+            "p_liked_b": np.where(right_second, 0.1, 0.9),
+        }
+    )
+
+
+def test_accuracy_of_a_pair_counts_both_orders_and_half_a_tie():
+    table = pairs([1, 1, 2], [True, True, False], [True, False, False])
+    assert pair_accuracy(table).tolist() == [1, 0.5, 0]
+    assert pair_accuracy(table.assign(p_liked_a=0.5, p_liked_b=0.5)).tolist() == [0.5] * 3
+
+
+def test_difference_is_over_common_pairs_only():
+    first = pairs([1, 1, 2, 2], [True] * 4, [True, True, True, False])
+    second = pairs([1, 1, 2, 2], [True, False, True, False], [True, False, False, False]).iloc[:3]
+    found = compare(first, second, samples=500)
+    # common pairs: 1 - 1, 1 - 0, 1 - .5
+    assert found.pairs == 3
+    assert found.users == 2
+    assert found.difference == pytest.approx(0.5)
+    assert found.lower <= 0.5 <= found.upper
+
+
+def test_resampling_users_gives_the_exact_distribution():
+    """Two users with differences 1 and 0: the mean is 0, 1/2, 1 with probability 1/4, 1/2, 1/4."""
+    first = pairs([1, 2], [True, True], [True, True])
+    second = pairs([1, 2], [False, True], [False, True])
+    found = compare(first, second, samples=20_000)
+    assert (found.lower, found.upper) == (0, 1)
+    assert found.p == pytest.approx(2 * 0.25, abs=0.02)
+
+
+def test_same_system_differs_by_nothing_and_the_same_seed_gives_the_same_numbers(synthetic):
+    table = synthetic.predictions(1, 0, 0)
+    same = compare(table, table, samples=200)
+    assert (same.difference, same.lower, same.upper, same.p) == (0, 0, 0, 1)
+    other = synthetic.predictions(0, 0, 1)
+    assert compare(table, other, samples=200) == compare(table, other, samples=200)
+    swapped = compare(other, table, samples=200)
+    assert swapped.difference == pytest.approx(-compare(table, other, samples=200).difference)
+
+
+def test_no_common_pair_is_no_comparison():
+    table = pairs([1], [True], [True])
+    assert compare(table, table.assign(liked=99)) is None
+
+
+def test_holm_by_hand():
+    adjusted = holm(pd.Series([0.01, 0.04, 0.03, np.nan], index=list("abcd")))
+    # sorted .01 .03 .04 times 3 2 1, then never falling
+    assert adjusted[["a", "c", "b"]].tolist() == pytest.approx([0.03, 0.06, 0.06])
+    assert np.isnan(adjusted["d"])
+    assert holm(pd.Series([0.9, 0.8])).tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "expected"),
+    [
+        ((0.1, 0.02, 0.2, 0.01), "better"),
+        ((-0.1, -0.2, -0.02, 0.01), "worse"),
+        ((0.1, -0.02, 0.2, 0.01), "no difference found"),
+        ((0.1, 0.02, 0.2, 0.06), "no difference found"),
+        ((0.0, 0.0, 0.0, 0.01), "no difference found"),
+    ],
+)
+def test_words_follow_from_the_numbers(numbers, expected):
+    assert verdict(*numbers) == expected

@@ -1,0 +1,158 @@
+"""The values of the tables, and their three views."""
+
+import json
+
+import pandas as pd
+import pytest
+from frugal.errors import FrugalError
+from frugal.report.contents import TABLES
+from frugal.report.movie_preference import tables as movie_preference
+from frugal.report.movie_preference.originals import LLAMA_3_8B, Original, Shape, lora_parameters
+from frugal.report.results import Results
+from frugal.report.tables import (
+    Column,
+    Layout,
+    Table,
+    format_value,
+    load,
+    save,
+    to_html,
+    to_latex,
+    to_markdown,
+)
+
+LAYOUT = Layout(
+    "Values in 95 % of cases.",
+    (
+        Column("name", "Name_of"),
+        Column("x", "X", ".2f", interval=True, best="max"),
+        Column("n", "N", ",d", best="min"),
+        Column("gone", "Gone", optional=True),
+    ),
+    group="kind",
+)
+
+
+def table() -> Table:
+    rows = [
+        {"name": "a|b_", "x": 0.5, "x_lower": -0.25, "x_upper": 0.75, "n": 1234, "kind": 1},
+        {"name": "c", "x": 0.504, "n": 5000, "kind": 2},
+        {"name": "d", "x": 0.1, "kind": 2},
+        {"name": "e", "kind": 2},
+    ]
+    return Table(
+        "sample", LAYOUT, pd.DataFrame(rows, columns=["name", "x", "x_lower", "x_upper", "n", "kind", "gone"])
+    )
+
+
+def test_markdown_view():
+    assert to_markdown(table()) == (
+        "| Name\\_of | X | N |\n"
+        "| --- | ---: | ---: |\n"
+        "| a\\|b\\_ | **0.50** \\[\u22120.25, 0.75\\] | **1,234** |\n"
+        "| c | **0.50** | 5,000 |\n"  # looks the same as the best: neither is said to be better
+        "| d | 0.10 |  |\n"  # does not apply
+        "| e | \u2014 | \u2014 |\n"  # missing
+    )
+
+
+def test_latex_view():
+    text = to_latex(table())
+    assert "\\begin{tabular}{@{}lrr@{}}\n\\toprule\nName\\_of & X & N \\\\\n\\midrule\n" in text
+    assert "a\\textbar{}b\\_ & \\textbf{0.50} {\\scriptsize [$-$0.25, 0.75]} & \\textbf{1,234} \\\\\n" in text
+    assert text.count("\\addlinespace") == 1
+    assert "e & --- & --- \\\\\n\\bottomrule" in text
+
+
+def test_html_view():
+    text = to_html(table(), "<b>Table 1.</b> Words")
+    assert '<th scope="row" data-order="a|b_">a|b_</th>' in text
+    assert '<td class="number best" data-order="1234.0"><strong>1,234</strong></td>' in text
+    assert '<td class="number">\u2014</td>' in text
+    assert '<tr class="group">' in text
+    assert "<caption" in text
+
+
+@pytest.mark.parametrize(
+    ("value", "form", "shown"),
+    [
+        (0.0004, "p", "<0.001"),
+        (0.0316, "p", "0.032"),
+        (0.035039, ".3%", "3.504"),
+        (4884480, ",d", "4,884,480"),
+        (-0.5, "+.3f", "\u22120.500"),
+        (-0.0001, ".3f", "0.000"),
+        ("x", "text", "x"),
+    ],
+)
+def test_format(value, form, shown):
+    assert format_value(value, form) == shown
+
+
+def test_a_table_is_read_back_as_it_was_saved(tmp_path):
+    save(table(), tmp_path, [])
+    again = load("sample", LAYOUT, tmp_path)
+    assert to_markdown(again) == to_markdown(table())
+    assert load("other", LAYOUT, tmp_path) is None
+
+
+def test_a_foreign_csv_is_refused(tmp_path):
+    (tmp_path / "sample.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(
+        FrugalError, match=r"sample\.csv: has no column name, x, n, gone; run `snakemake tables`"
+    ):
+        load("sample", LAYOUT, tmp_path)
+
+
+def results(study, synthetic) -> Results:
+    return Results(study / "results" / "trial", "trial", synthetic.runs, study / "data")
+
+
+def test_every_listed_table_has_a_layout_and_a_builder():
+    assert set(TABLES["movie_preference"]) == set(movie_preference.LAYOUTS) == set(movie_preference.BUILDERS)
+
+
+def test_accuracy_is_what_metrics_json_says(study, synthetic):
+    frame = movie_preference.build("movie_preference_accuracy", results(study, synthetic)).frame
+    assert frame["system"].tolist()[4:] == ["untuned model", "tuned", "always_a", "next_film"]
+    record = json.loads((study / "results/trial/movie_preference/tuned/metrics.json").read_text())
+    row = frame[frame["run"] == "tuned"].iloc[0]
+    assert row["accuracy_hard"] == record["metrics"]["accuracy_hard"]
+    assert [row["accuracy_lower"], row["accuracy_upper"]] == record["intervals"]["accuracy"]
+
+
+def test_training_and_data_by_hand(study, synthetic):
+    training = movie_preference.build("movie_preference_training", results(study, synthetic))
+    assert [cell.value for cell in training.rows()[0]] == [
+        "tuned", "80", "640", "91,234", "5.21", "292", "4,884,480", "3.504", "2,346", "21.4", "0.412"
+    ]  # fmt: skip
+    data = movie_preference.build("movie_preference_data", results(study, synthetic))
+    assert [cell.value for cell in data.rows()[0]] == [
+        "movielens-100k", "943", "1,682", "99,990", "10", "6.30", "415", "640", "80", "80", "40"
+    ]  # fmt: skip
+
+
+def test_shortcut_by_hand(study, synthetic):
+    frame = movie_preference.build("movie_preference_shortcut", results(study, synthetic)).frame
+    assert frame["run"].tolist() == ["base", "tuned", "always_a"]  # next_film has no options
+    row = frame[frame["run"] == "always_a"].iloc[0]
+    # A bias of 4 against a taste of one standard deviation: A nearly always, right half of the time.
+    assert row["accuracy_liked_first"] == pytest.approx(1, abs=0.01)
+    assert row["gap"] == pytest.approx(row["accuracy_liked_first"] - row["accuracy"])
+
+
+def test_tests_compare_the_trained_model_with_every_other(study, synthetic):
+    frame = movie_preference.build("movie_preference_tests", results(study, synthetic)).frame
+    assert len(frame) == 7 * 3
+    row = frame[(frame["run"] == "baseline_always_a") & (frame["kind"] == "all")].iloc[0]
+    tuned = json.loads((study / "results/trial/movie_preference/tuned/metrics.json").read_text())
+    assert row["difference"] == pytest.approx(tuned["metrics"]["accuracy"] - 0.5)
+    assert (frame["p_holm"] >= frame["p"]).all()
+
+
+def test_lora_parameters_of_the_original():
+    assert lora_parameters(LLAMA_3_8B, 16) == 41_943_040
+    one_b = Shape(hidden=2048, intermediate=8192, layers=16, key_value=512)
+    assert lora_parameters(one_b, 8, ["q_proj", "k_proj", "v_proj", "o_proj"]) == 1_703_936
+    assert Original().steps_computed == 755
+    assert Original().adapter_mb_computed(2) == pytest.approx(83.886, abs=0.001)

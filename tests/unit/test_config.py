@@ -1,0 +1,195 @@
+"""Configuration: what is refused, and in which words; what the shipped studies resolve to."""
+
+import copy
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from frugal.config.registry import load_datasets, load_models
+from frugal.config.study import BASE, dump_yaml, json_schema, load_study, read_yaml, resolve
+from frugal.errors import FrugalError
+from frugal.runs import load_run
+
+SHIPPED = ["config.yaml", "full.yaml", "smoke.yaml"]
+VALID = read_yaml("config/config.yaml")
+
+
+def changed(path, value):
+    """The laptop study with the key at ``path`` set to ``value``, or removed where it is `REMOVE`."""
+    data = copy.deepcopy(VALID)
+    *parents, last = path.split(".")
+    place = data
+    for key in parents:
+        place = place[key]
+    if value is REMOVE:
+        del place[last]
+    else:
+        place[last] = value
+    return data
+
+
+REMOVE = object()
+MP = "movie_preference"
+BROKEN = [
+    ("movie_preferences", {}, r"movie_preferences: unknown key; did you mean 'movie_preference'\?"),
+    ("study", REMOVE, r"study: this key is required"),
+    ("study", "My Study", r"study: String should match pattern"),
+    ("study", 7, r"study: must be a valid string, got 7"),
+    ("local_paths", ["a"], r"local_paths: must be a valid dictionary, got \['a'\]"),
+    (MP, REMOVE, r"movie_preference: this key is required"),
+    (MP, 5, r"movie_preference: "),
+    (f"{MP}.dataset", REMOVE, r"movie_preference.dataset: this key is required"),
+    (f"{MP}.dataset", 3, r"movie_preference.dataset: must be a valid string, got 3"),
+    (f"{MP}.backend", "tensorflow", r"movie_preference.backend: must be 'transformers' or 'unsloth', got 'tensorflow'"),
+    (f"{MP}.backend", "unsloth", r"movie_preference: backend 'unsloth' needs a GPU: set training.gpus to 1 or more"),
+    (f"{MP}.seed", -1, r"movie_preference.seed: must be greater than or equal to 0, got -1"),
+    (f"{MP}.learning_rate", 1, r"movie_preference.learning_rate: unknown key"),
+    (f"{MP}.split.test_users", 0, r"split.test_users: must be greater than 0, got 0"),
+    (f"{MP}.split.test_users", 0.9, r"movie_preference.split: validation_users \+ test_users must leave at least 5 %"),
+    (f"{MP}.split.test_user", 0.1, r"split.test_user: unknown key; did you mean 'test_users'\?"),
+    (f"{MP}.pairs.format", "pairs", r"pairs.format: must be 'contrastive' or 'next_film', got 'pairs'"),
+    (f"{MP}.pairs.answer_position", "always_b", r"pairs.answer_position: must be 'random' or 'always_a'"),
+    (f"{MP}.pairs.history_length", 0, r"pairs.history_length: must be greater than or equal to 1, got 0"),
+    (f"{MP}.pairs.history_length", 2.5, r"pairs.history_length: must be a valid integer"),
+    (f"{MP}.pairs.hard_fraction", 1.5, r"pairs.hard_fraction: must be less than or equal to 1, got 1.5"),
+    (f"{MP}.pairs.history_genre", True, r"pairs.history_genre: unknown key; did you mean 'history_genres'\?"),
+    (f"{MP}.pairs.train_examples", "many", r"pairs.train_examples: must be a valid integer.*got 'many'"),
+    (f"{MP}.model.quantization", "int3", r"model.quantization: must be 'none' or 'nf4', got 'int3'"),
+    (f"{MP}.model.load_in_4bit", True, r"model.load_in_4bit: unknown key; known keys here: .*quantization"),
+    (f"{MP}.lora.rank", 8, r"lora.rank: unknown key; known keys here: .*\br\b"),
+    (f"{MP}.lora.alpha", 8, r"lora.alpha: unknown key; did you mean 'lora_alpha'\?"),
+    (f"{MP}.lora.r", 0, r"lora.r: must be greater than or equal to 1, got 0"),
+    (f"{MP}.lora.lora_dropout", 1.0, r"lora.lora_dropout: must be less than 1, got 1.0"),
+    (f"{MP}.lora.target_modules", [], r"lora.target_modules: List should have at least 1 item"),
+    (f"{MP}.lora.target_modules", ["query"], r"lora.target_modules.0: must be 'q_proj', 'k_proj'.*got 'query'"),
+    (f"{MP}.lora.target_modules", ["q_proj", "q_proj"], r"movie_preference.lora: target_modules names q_proj twice"),
+    (f"{MP}.training.learning_rate", -1, r"training.learning_rate: must be greater than 0, got -1"),
+    (f"{MP}.training.learning_rate", "fast", r"training.learning_rate: must be a valid number.*got 'fast'"),
+    (f"{MP}.training.batch_size", 8, r"training.batch_size: unknown key; known keys here: .*per_device_train_batch_size"),
+    (f"{MP}.training.optim", "adam", r"training.optim: must be 'adamw_torch', 'adamw_8bit' or 'paged_adamw_8bit'"),
+    (f"{MP}.training.gpus", -1, r"training.gpus: must be greater than or equal to 0, got -1"),
+    (f"{MP}.training.report_to", ["mlflo"], r"training.report_to.0: must be 'mlflow', 'tensorboard' or 'wandb'"),
+    (f"{MP}.training", None, r"movie_preference.training: "),
+    (f"{MP}.evaluation.batch_size", 0, r"evaluation.batch_size: must be greater than or equal to 1, got 0"),
+    (f"{MP}.evaluation.bootstrap", 10, r"evaluation.bootstrap: unknown key; did you mean 'bootstrap_samples'\?"),
+    (f"{MP}.variants", {}, r"movie_preference.variants: Dictionary should have at least 1 item"),
+    (f"{MP}.variants", {"base": {}}, r"variants.base: a variant's name is made of .* and is not one of base"),
+    (f"{MP}.variants", {"Tuned!": {}}, r"variants.Tuned!: a variant's name is made of a-z"),
+    (f"{MP}.variants", {"x": {"lora": {"rr": 1}}}, r"movie_preference.variants.x.lora.rr: unknown key"),
+    (f"{MP}.variants", {"x": {"lora": 5}}, r"movie_preference.variants.x.lora: expected keys and values, got 5"),
+    (f"{MP}.variants", {"x": None}, r"movie_preference.variants.x: "),
+    (
+        f"{MP}.variants",
+        {"x": {"pairs": {"format": "next_film", "answer_position": "always_a"}}},
+        r"movie_preference.variants.x.pairs: answer_position 'always_a' has no meaning with format 'next_film'",
+    ),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "message"), BROKEN, ids=[f"{p}={v!r:.25}" for p, v, _ in BROKEN])
+def test_broken_configurations(path, value, message):
+    with pytest.raises(FrugalError) as error:
+        load_study(changed(path, value), "my.yaml")
+    assert re.search(message, str(error.value)), str(error.value)
+    assert all(line.startswith("my.yaml: ") for line in str(error.value).splitlines())
+
+
+def test_all_faults_are_told_at_once():
+    data = changed("movie_preference.lora.r", 0)
+    data["movie_preference"]["pairs"]["hard_fraction"] = 2
+    with pytest.raises(FrugalError) as error:
+        load_study(data, "my.yaml")
+    assert len(str(error.value).splitlines()) == 2
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=5), lambda inner: (
+    st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+), max_leaves=8), st.sampled_from([p for p, _, _ in BROKEN if "." in p]))
+def test_any_value_anywhere_is_accepted_or_explained(value, path):
+    data = changed("study", "laptop")
+    *parents, last = path.split(".")
+    place = data
+    for key in parents:
+        place = place.setdefault(key, {})
+    place[last] = value
+    try:
+        load_study(data, "my.yaml")
+    except FrugalError as error:
+        assert "my.yaml: " in str(error)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("study: [", "line 1"),
+        ("study: a\nstudy: b", "line 2: the key 'study' stands here twice"),
+        ("- a", "expected keys and values, got \\['a'\\]"),
+        ("", "expected keys and values, got nothing"),
+        ("a: !!python/object/apply:os.system ['true']", "could not determine a constructor"),
+    ],
+)
+def test_files_that_are_no_configuration(tmp_path, text, message):
+    path = tmp_path / "my.yaml"
+    path.write_text(text)
+    with pytest.raises(FrugalError, match=f"my.yaml.*{message}"):
+        read_yaml(path)
+
+
+def test_unreadable_files(tmp_path):
+    with pytest.raises(FrugalError, match=r"none.yaml: cannot be read: No such file"):
+        read_yaml(tmp_path / "none.yaml")
+    (tmp_path / "latin.yaml").write_bytes(b"study: caf\xe9")
+    with pytest.raises(FrugalError, match=r"latin.yaml: not UTF-8 at byte 10"):
+        read_yaml(tmp_path / "latin.yaml")
+
+
+@pytest.mark.parametrize("file", SHIPPED)
+def test_shipped_studies_are_valid_and_name_what_exists(file):
+    data = read_yaml(f"config/{file}")
+    study = load_study(data, file)
+    datasets, models = load_datasets("config/datasets.yaml"), load_models("config/models.yaml")
+    for variant in (BASE, *study.movie_preference.variants):
+        run = resolve(data, "movie_preference", variant, file)
+        assert run.dataset in datasets
+        assert run.base_model in models
+
+
+def test_full_study_has_the_originals_settings():
+    run = resolve(read_yaml("config/full.yaml"), "movie_preference", "tuned", "full.yaml")
+    assert (run.lora.r, run.lora.lora_alpha, run.lora.lora_dropout, len(run.lora.target_modules)) == (16, 16, 0, 7)
+    training = run.training
+    assert (training.per_device_train_batch_size, training.gradient_accumulation_steps) == (1, 8)
+    assert (training.learning_rate, training.optim, training.warmup_steps) == (2e-4, "adamw_8bit", 5)
+    assert (training.num_train_epochs, training.save_steps, run.model.max_length) == (1, 100, 2048)
+    assert run.pairs.train_examples == 6040
+    assert run.pairs.train_examples // 8 == 755
+
+
+def test_a_variant_changes_only_what_it_states():
+    base = resolve(VALID, "movie_preference", BASE, "f").model_dump()
+    always = resolve(VALID, "movie_preference", "always_a", "f").model_dump()
+    assert always["pairs"].pop("answer_position") == "always_a"
+    assert base["pairs"].pop("answer_position") == "random"
+    base["pairs"].pop("train_examples"), always["pairs"].pop("train_examples")
+    assert base == always
+
+
+def test_numbers_that_yaml_takes_for_text():
+    data = changed("movie_preference.training.learning_rate", yaml.safe_load("2e-4"))
+    assert resolve(data, "movie_preference", BASE, "f").training.learning_rate == 2e-4
+
+
+def test_resolved_configuration_reads_back(tmp_path):
+    run = resolve(VALID, "movie_preference", "always_a", "f")
+    (tmp_path / "config.yaml").write_text(dump_yaml(run), encoding="utf-8")
+    assert load_run(tmp_path / "config.yaml", "movie_preference") == run
+
+
+def test_schema_is_up_to_date():
+    stored = json.loads(Path("config/schema.json").read_text(encoding="utf-8"))
+    assert stored == json_schema(), "the configuration models changed: run `make schema`"

@@ -1,0 +1,254 @@
+"""Fetch one entry of a table: sources in order, checked, unpacked, and a record of what was used."""
+
+import contextlib
+import fnmatch
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from frugal.config.registry import (
+    INTERACTION_FORMATS,
+    DatasetEntry,
+    FileSource,
+    HubSource,
+    ModelEntry,
+    PackageSource,
+    PathSource,
+    RandomSource,
+    UrlSource,
+    kind_of,
+)
+from frugal.data import RECORD
+from frugal.data.archives import Limits, disk_errors, single_member, unpack
+from frugal.data.download import Check, Patience, SourceUnavailable, download, locked, say
+from frugal.data.registries import HUB_FILES, pip_download, snapshot
+from frugal.errors import FrugalError
+from frugal.files import atomic_path, sha256_file, write_json
+
+
+def fetch(
+    name: str,
+    entry: DatasetEntry | ModelEntry,
+    output: Path,
+    *,
+    downloads: Path,
+    local: Path | None = None,
+    patience: Patience | None = None,
+) -> None:
+    """Make the folder ``output``: the entry's members under their base names, and ``source.json``.
+
+    A local copy wins over the network: ``local``, else a file that already lies in ``downloads``.
+    The folder appears as a whole or not at all.
+
+    Args:
+        name: the entry's name in its table.
+        downloads: the folder where fetched files and their unfinished parts are kept.
+        local: the archive (checked against its checksum), or a folder that holds the members.
+
+    Raises:
+        FrugalError: a checksum differs, a member is missing, the disk is full, or no source answers;
+            then every source is listed with its reason, and how to hand in a local copy.
+    """
+    output, downloads = Path(output), Path(downloads)
+    if all(isinstance(source, RandomSource) for source in entry.sources):
+        raise FrugalError(f"{name}: has random weights: it is built when it is prepared, and never fetched")
+    sources = [source for source in entry.sources if not isinstance(source, RandomSource)]
+    if local is not None:
+        source, path = _local_copy(name, sources, Path(local))
+        return _finish(name, source, path, output, unchecked=path if path.is_dir() else None)
+    for source in sources:
+        if isinstance(source, (UrlSource, PackageSource)) and (downloads / source.file_name).exists():
+            path = downloads / source.file_name
+            _demand(path, source)
+            say(f"{name}: using {path}")
+            return _finish(name, source, path, output)
+    refused: list[str] = []
+    for source in sources:
+        try:
+            path = _obtain(source, entry, downloads, patience or Patience())
+        except SourceUnavailable as error:
+            refused.append(str(error))
+            say(f"{name}: {error}")
+        else:
+            return _finish(name, source, path, output)
+    raise FrugalError(_nothing_answers(name, sources, refused, downloads))
+
+
+def _nothing_answers(name: str, sources: Sequence[Any], refused: list[str], downloads: Path) -> str:
+    lines = [f"{name}: none of its sources can be used:", *(f"  - {reason}" for reason in refused)]
+    files = [s.file_name for s in sources if isinstance(s, (UrlSource, PackageSource))]
+    if files:
+        lines.append(f"If you have a copy, put it at {' or '.join(str(downloads / file) for file in files)},")
+        lines.append(
+            f"or set local_paths.{name} in the study's config to the file or to a folder with its members."
+        )
+    else:
+        lines.append(f"If you have a copy, set local_paths.{name} in the study's config to its folder.")
+    return "\n".join(lines)
+
+
+def _obtain(source: Any, entry: DatasetEntry | ModelEntry, downloads: Path, patience: Patience) -> Path:
+    """The source's file (or folder) on this machine, checked.
+
+    Raises:
+        SourceUnavailable: this source cannot give it.
+    """
+    if isinstance(source, PathSource):
+        path = Path(source.path).expanduser()
+        if not path.exists():
+            raise SourceUnavailable(f"{path}: there is no such file or folder")
+        if path.is_file():
+            _demand(path, source)
+        return path
+    if isinstance(source, HubSource):
+        return snapshot(source, entry, downloads)
+    target = downloads / source.file_name
+    with locked(target):
+        if target.exists():
+            # Another process has made it while this one waited.
+            _demand(target, source)
+        elif isinstance(source, UrlSource):
+            download(source.url, target, _check(source), patience)
+        else:
+            pip_download(source, target, _check(source))
+    return target
+
+
+def _local_copy(name: str, sources: Sequence[Any], local: Path) -> tuple[Any, Path]:
+    """The source that a local file or folder stands for, by checksum or by the members that it holds."""
+    local = local.expanduser()
+    if local.is_dir():
+        for source in sources:
+            if isinstance(source, HubSource) or all(_in_folder(local, m) for m in source.members.values()):
+                say(f"{name}: using the folder {local}, whose files have no checksum to compare with")
+                return source, local
+        wanted = "; or ".join(", ".join(source.members.values()) for source in sources)
+        raise FrugalError(f"{local}: local_paths.{name} is a folder without the members {wanted}")
+    if not local.is_file():
+        raise FrugalError(f"{local}: local_paths.{name} names no file or folder")
+    candidates = [source for source in sources if isinstance(source, FileSource)]
+    if not candidates:
+        raise FrugalError(f"{local}: local_paths.{name} must be a folder with the model's files")
+    problems = []
+    for source in candidates:
+        problem = _check(source).problem(local)
+        if problem is None:
+            return source, local
+        problems.append(f"{problem} (as {kind_of(source)} source)")
+    raise FrugalError(f"{local}: is not {name}: it {'; it '.join(problems)}")
+
+
+def _check(source: FileSource) -> Check:
+    return Check(source.sha256, source.md5, source.size)
+
+
+def _demand(path: Path, source: FileSource) -> None:
+    with disk_errors(path):
+        problem = _check(source).problem(path)
+    if problem:
+        raise FrugalError(
+            f"{path}: {problem}; delete it to have it fetched again, or put the right file there"
+        )
+
+
+def _finish(name: str, source: Any, path: Path, output: Path, unchecked: Path | None = None) -> None:
+    """Members into a folder of their own, with the record; then the folder under its name."""
+    with disk_errors(output), atomic_path(output) as folder:
+        folder.mkdir()
+        file: dict[str, Any] | None = None
+        if path.is_dir():
+            members = _copy_folder(source, path, folder)
+        else:
+            members = unpack(
+                path, _members(source, path), folder, Limits(source.max_unpacked_size, source.max_ratio)
+            )
+            file = {"name": source.file_name, "size": path.stat().st_size, "sha256": sha256_file(path)}
+        write_json(folder / RECORD, _record(name, source, file, members, folder, unchecked))
+    total = sum(part.stat().st_size for part in output.rglob("*") if part.is_file())
+    say(f"{name}: {len(members)} file{'s' * (len(members) != 1)}, {total / 1e6:.1f} MB, in {output}")
+
+
+def _record(
+    name: str, source: Any, file: Any, members: dict[str, str], folder: Path, unchecked: Path | None
+) -> dict[str, Any]:
+    """What was used, without times or machine names, so that the same source gives the same bytes."""
+    kind = kind_of(source)
+    record: dict[str, Any] = {"name": name, "source": {kind: getattr(source, kind)}, "file": file}
+    if isinstance(source, HubSource):
+        record["source"]["revision"] = source.revision
+    if unchecked is not None:
+        # Nothing shows that a folder handed in is what the source would have given.
+        record["source"] = {"path": str(unchecked)}
+    settings = source.model_dump(mode="json", exclude_none=True)
+    for key in ("format", "columns", "item_columns", "separator", "genre_separator", "encoding"):
+        record[key] = settings.get(key)
+    record["members"] = {
+        role: {
+            "file": member,
+            "size": (folder / member).stat().st_size,
+            "sha256": sha256_file(folder / member),
+        }
+        for role, member in sorted(members.items())
+    }
+    return record
+
+
+def _members(source: FileSource, path: Path) -> dict[str, str]:
+    """The members to take out of a file; one that is not an archive is itself the only member."""
+    single = single_member(path)
+    if single is not None and len(source.members) <= 1:
+        role = "ratings" if source.format in INTERACTION_FORMATS else "data"
+        return {next(iter(source.members), role): single}
+    if not source.members:
+        raise FrugalError(f"{path}: is an archive: name its files under 'members' of its source")
+    return dict(source.members)
+
+
+def _copy_folder(source: Any, folder: Path, target: Path) -> dict[str, str]:
+    """The named members of a folder, or its files where none are named. Returns role to file name."""
+    named = {} if isinstance(source, HubSource) else source.members
+    if named:
+        found = {role: _in_folder(folder, member) for role, member in named.items()}
+        missing = [named[role] for role, path in found.items() if path is None]
+        if missing:
+            raise FrugalError(f"{folder}: has no file {', '.join(missing)}")
+        pairs = {role: (path, path.name) for role, path in found.items() if path}
+    else:
+        patterns = HUB_FILES if source.format == "safetensors" else ("*",)
+        pairs = {name: (folder / name, name) for name in _visible_files(folder, patterns)}
+        if not pairs:
+            raise FrugalError(f"{folder}: holds no file like {', '.join(patterns)}")
+    for path, name in pairs.values():
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        _place(path, target / name, link=isinstance(source, HubSource))
+    return {role: name for role, (_, name) in pairs.items()}
+
+
+def _visible_files(folder: Path, patterns: Sequence[str]) -> list[str]:
+    """Relative names of the files below ``folder`` that match and are not hidden, sorted."""
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return [
+        name
+        for name in names
+        if not any(part.startswith(".") for part in name.split("/"))
+        and any(fnmatch.fnmatch(name.rsplit("/", 1)[-1], pattern) for pattern in patterns)
+    ]
+
+
+def _place(path: Path, target: Path, link: bool) -> None:
+    """Copy a file; link it where it is the project's own download, because base models are large."""
+    if link:
+        # Fails where the two folders lie on different file systems, or this one knows no links.
+        with contextlib.suppress(OSError):
+            os.link(path.resolve(), target)
+    if not target.exists():
+        shutil.copyfile(path, target)
+
+
+def _in_folder(folder: Path, member: str) -> Path | None:
+    for candidate in (folder / member, folder / PurePosixPath(member).name):
+        if candidate.is_file():
+            return candidate
+    return None

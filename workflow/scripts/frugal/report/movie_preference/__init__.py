@@ -1,0 +1,1 @@
+"""What the report says about the `movie_preference` experiment."""

@@ -1,0 +1,197 @@
+"""The result files of one study. A file that is not there reads as None and is listed as missing."""
+
+import argparse
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from frugal.errors import FrugalError, first_line
+
+BASELINE = "baseline_"
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Something that a complete report has, and the command that makes it."""
+
+    what: str
+    command: str
+
+
+class Run:
+    """One row of results: the untuned model, a trained variant, or a rule."""
+
+    def __init__(self, folder: Path, experiment: str, name: str):
+        self.folder, self.experiment, self.name = folder, experiment, name
+
+    @property
+    def role(self) -> str:
+        """What kind of system it is: rule, untuned or trained."""
+        return "rule" if self.name.startswith(BASELINE) else "untuned" if self.name == "base" else "trained"
+
+    def expects(self, file: str) -> bool:
+        """Whether a complete study has this file for this run."""
+        if self.role == "rule":
+            return file in ("metrics.json", "predictions.parquet")
+        return self.role == "trained" or file != "history.csv"
+
+    @cached_property
+    def record(self) -> dict[str, Any] | None:
+        """The whole of metrics.json."""
+        return _read(self.folder / "metrics.json", lambda path: json.loads(path.read_text(encoding="utf-8")))
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        return (self.record or {}).get("metrics") or {}
+
+    @property
+    def intervals(self) -> dict[str, list[float]]:
+        return (self.record or {}).get("intervals") or {}
+
+    @property
+    def training(self) -> dict[str, Any]:
+        return (self.record or {}).get("training") or {}
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        return (self.record or {}).get("provenance") or {}
+
+    @cached_property
+    def config(self) -> dict[str, Any] | None:
+        """The run's resolved settings."""
+        return _read(
+            self.folder / "config.yaml", lambda path: yaml.safe_load(path.read_text(encoding="utf-8"))
+        )
+
+    @cached_property
+    def history(self) -> pd.DataFrame | None:
+        """The loss history: step, loss, ..."""
+        return _read(self.folder / "history.csv", pd.read_csv)
+
+    @cached_property
+    def predictions(self) -> pd.DataFrame | None:
+        """One row a test pair: user, kind, liked, other, p_liked_a, p_liked_b."""
+        return _read(self.folder / "predictions.parquet", pd.read_parquet)
+
+    @cached_property
+    def examples(self) -> list[dict[str, Any]] | None:
+        """Free answers: kind, input, expected, answer, valid, correct."""
+        return _read(
+            self.folder / "examples.jsonl",
+            lambda path: [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line],
+        )
+
+
+class Results:
+    """The runs that a study expects, in the order of its tables, and the data that they used."""
+
+    def __init__(
+        self,
+        root: Path | str,
+        study: str,
+        runs: Iterable[str],
+        data: Path | str = "data",
+        configfile: str | None = None,
+    ):
+        """
+        Args:
+            root: the study's folder below results/.
+            runs: `experiment/name` of every run that a complete study has.
+            data: the folder that holds prepared/.
+            configfile: the study's configuration, to be named in commands.
+
+        Raises:
+            FrugalError: a run is not written as experiment/name.
+        """
+        self.root, self.study, self.data, self.configfile = Path(root), study, Path(data), configfile
+        self.runs = []
+        for run in runs:
+            experiment, _, name = run.partition("/")
+            if not experiment or not name or "/" in name:
+                raise FrugalError(f"--runs: '{run}' must be experiment/name, such as movie_preference/base")
+            self.runs.append(Run(self.root / experiment / name, experiment, name))
+
+    def of(self, experiment: str) -> list[Run]:
+        """The runs of one experiment."""
+        return [run for run in self.runs if run.experiment == experiment]
+
+    def trained(self, experiment: str) -> list[Run]:
+        return [run for run in self.of(experiment) if run.role == "trained"]
+
+    def find(self, experiment: str, name: str) -> Run | None:
+        return next((run for run in self.of(experiment) if run.name == name), None)
+
+    def principal(self, experiment: str) -> Run | None:
+        """The run that the comparisons are about: `tuned`, or else the first trained one."""
+        return self.find(experiment, "tuned") or next(iter(self.trained(experiment)), None)
+
+    def datasets(self, experiment: str) -> list[str]:
+        """Names of the data sets that the runs' configurations state, each once."""
+        names = [(run.config or {}).get("dataset") for run in self.of(experiment)]
+        return list(dict.fromkeys(name for name in names if name))
+
+    def summary(self, dataset: str) -> dict[str, Any]:
+        """What the preparation counted in a data set; empty when it is not there."""
+        path = self.data / "prepared" / dataset / "summary.json"
+        return _read(path, lambda path: json.loads(path.read_text(encoding="utf-8"))) or {}
+
+    def missing(self, experiment: str, needs: Iterable[str]) -> list["Missing"]:
+        """The expected files that are not there; more than three become one entry.
+
+        ``needs`` names files that every run has, `base/<file>` of one run, or `summary.json` of the
+        data sets.
+        """
+        absent = {}
+        for need in needs:
+            only, _, file = need.rpartition("/")
+            if file == "summary.json":
+                folders = [self.data / "prepared" / name for name in self.datasets(experiment)]
+            else:
+                runs = [run for run in self.of(experiment) if run.expects(file)]
+                folders = [run.folder for run in runs if only in ("", run.name)]
+            absent |= {f / file: f"{file} of {f.name}" for f in folders if not (f / file).exists()}
+        if len(absent) > 3:
+            return [Missing(", ".join(absent.values()), self.command(experiment))]
+        return [Missing(what, self.command(path.as_posix())) for path, what in absent.items()]
+
+    def command(self, target: str) -> str:
+        """The command that makes a file or a named target."""
+        configfile = f"--configfile {self.configfile} -- " if self.configfile else ""
+        return f"snakemake {configfile}{target}"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that say where a study's results are."""
+    parser.add_argument("--results", required=True, type=Path, help="the study's folder: results/<study>")
+    parser.add_argument("--study", required=True, help="the study's name")
+    parser.add_argument(
+        "--runs", required=True, nargs="+", metavar="EXPERIMENT/NAME", help="every expected run, in order"
+    )
+    parser.add_argument("--data", default=Path("data"), type=Path, help="the folder that holds prepared/")
+    parser.add_argument("--configfile", help="the study's configuration, for the commands that are printed")
+
+
+def from_arguments(args: argparse.Namespace) -> Results:
+    return Results(args.results, args.study, args.runs, args.data, args.configfile)
+
+
+def _read(path: Path, read: Callable[[Path], Any]) -> Any:
+    """What ``read`` makes of the file; None when there is none.
+
+    Raises:
+        FrugalError: the file is there and cannot be understood.
+    """
+    if not path.exists():
+        return None
+    try:
+        return read(path)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise FrugalError(
+            f"{path}: cannot be read ({first_line(error)}); delete it and run `snakemake {path}`"
+        ) from None

@@ -1,0 +1,237 @@
+"""Tables: raw numbers in a CSV file, and what people read made from it in Markdown, LaTeX and HTML.
+
+A cell without a value is empty where it does not apply. A row without any value is a result that
+is missing: its cells are em dashes.
+"""
+
+import io
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+
+from frugal.errors import FrugalError, first_line
+from frugal.files import write_text
+from frugal.report import escape
+from frugal.report.results import Missing
+
+MISSING = "\u2014"  # an em dash
+MINUS = "\u2212"  # as wide as a plus
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column as it is shown.
+
+    Args:
+        name: its column in the CSV file; ``interval`` takes `<name>_lower` and `<name>_upper` too.
+        form: "text", "p", or a format specification; one that ends in % drops the sign, which
+            belongs into the label.
+        best: which end of the column is highlighted.
+        optional: left out where no row has a value.
+    """
+
+    name: str
+    label: str
+    form: str = "text"
+    interval: bool = False
+    best: Literal["max", "min"] | None = None
+    optional: bool = False
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a table is shown.
+
+    Args:
+        caption: one sentence or two, for all formats.
+        needs: the result files it is made of, as `Results.missing` takes them.
+        keys: the first columns, which name the row; they do not count as values.
+        group: the CSV column whose change separates groups of rows.
+    """
+
+    caption: str
+    columns: tuple[Column, ...]
+    needs: tuple[str, ...] = ("metrics.json",)
+    keys: int = 1
+    group: str | None = None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What one cell shows; ``order`` is what it is sorted by."""
+
+    value: str
+    interval: str = ""
+    best: bool = False
+    order: float | str | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """A layout filled with values."""
+
+    name: str
+    layout: Layout
+    frame: pd.DataFrame
+
+    @property
+    def columns(self) -> list[Column]:
+        """The columns that are shown."""
+        return [c for c in self.layout.columns if not c.optional or self.frame[c.name].notna().any()]
+
+    def rows(self) -> list[list[Cell]]:
+        """The cells that are shown, row by row."""
+        best = {column.name: _best(self.frame[column.name], column) for column in self.columns}
+        values = [column.name for column in self.layout.columns[self.layout.keys :]]
+        rows = []
+        for _, row in self.frame.iterrows():
+            blank = MISSING if row[values].isna().all() else ""
+            rows.append([_cell(row, column, best[column.name], blank) for column in self.columns])
+        return rows
+
+    def group_starts(self) -> list[bool]:
+        """For each row whether a new group begins with it; never for the first."""
+        if self.layout.group is None or self.frame.empty:
+            return [False] * len(self.frame)
+        groups = self.frame[self.layout.group].tolist()
+        return [False, *(now != before for before, now in pairwise(groups))]
+
+
+def format_value(value: object, form: str) -> str:
+    """A value as a table shows it."""
+    if form == "text":
+        return str(value)
+    if form == "p":
+        return "<0.001" if float(value) < 0.001 else f"{float(value):.3f}"
+    if form.endswith("%"):
+        shown = format(float(value) * 100, form[:-1] + "f")
+    elif form.endswith("d"):
+        shown = format(round(float(value)), form)
+    else:
+        shown = format(float(value), form)
+    # What rounds to zero has no sign that means anything.
+    return shown.replace("-", MINUS if any(digit in shown for digit in "123456789") else "")
+
+
+def _best(values: pd.Series, column: Column) -> str | None:
+    """The best value as it is shown, so that all which look the same are highlighted; None for no contest."""
+    known = values.dropna()
+    if column.best is None or len({format_value(value, column.form) for value in known}) < 2:
+        return None
+    return format_value(known.max() if column.best == "max" else known.min(), column.form)
+
+
+def _cell(row: pd.Series, column: Column, best: str | None, blank: str) -> Cell:
+    value = row[column.name]
+    if pd.isna(value):
+        return Cell(blank)
+    shown = format_value(value, column.form)
+    bounds = [row.get(f"{column.name}_{end}") for end in ("lower", "upper")] if column.interval else []
+    known = bool(bounds) and not any(pd.isna(bound) for bound in bounds)
+    interval = f"[{', '.join(format_value(bound, column.form) for bound in bounds)}]" if known else ""
+    return Cell(shown, interval, shown == best, value if column.form == "text" else float(value))
+
+
+def to_csv(table: Table) -> str:
+    """The raw values, all columns, unrounded."""
+    return table.frame.to_csv(index=False, lineterminator="\n")
+
+
+def to_markdown(table: Table) -> str:
+    """A pipe table; numbers to the right, the best in bold."""
+    head = [escape.markdown(column.label) for column in table.columns]
+    rule = ["---" if column.form == "text" else "---:" for column in table.columns]
+    rows = [[_marked(cell, escape.markdown, "**{}**", " ") for cell in row] for row in table.rows()]
+    return "".join(f"| {' | '.join(line)} |\n" for line in (head, rule, *rows))
+
+
+def to_latex(table: Table) -> str:
+    """A tabular in the style of booktabs, to be put into a table environment."""
+    align = "".join("l" if column.form == "text" else "r" for column in table.columns)
+    head = [_stacked(column.label) for column in table.columns]
+    lines = [f"\\begin{{tabular}}{{@{{}}{align}@{{}}}}", "\\toprule", " & ".join(head) + r" \\", "\\midrule"]
+    for row, starts in zip(table.rows(), table.group_starts(), strict=True):
+        cells = [_marked(cell, escape.latex, r"\textbf{{{}}}", r" {\scriptsize ", "}") for cell in row]
+        lines += ["\\addlinespace"] * starts + [" & ".join(cells) + r" \\"]
+    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", ""])
+
+
+def _stacked(label: str, width: int = 9) -> str:
+    """A heading of several words on lines of its own, so that it is hardly wider than its numbers."""
+    lines = textwrap.wrap(label, width, break_long_words=False, break_on_hyphens=False)
+    stacked = r"\\".join(escape.latex(line) for line in lines)
+    return stacked if len(lines) < 2 else f"\\shortstack[b]{{{stacked}}}"
+
+
+def _marked(cell: Cell, quote: Callable[[str], str], bold: str, before: str, after: str = "") -> str:
+    value = bold.format(quote(cell.value)) if cell.best else quote(cell.value)
+    return f"{value}{before}{quote(cell.interval)}{after}" if cell.interval else value
+
+
+def to_html(table: Table, caption: str) -> str:
+    """A semantic table in a container that scrolls; ``caption`` is HTML."""
+    head = "".join(
+        f'<th scope="col"{_class(column)} aria-sort="none"><button type="button">{escape.html(column.label)}'
+        "</button></th>"
+        for column in table.columns
+    )
+    body = []
+    for row, starts in zip(table.rows(), table.group_starts(), strict=True):
+        shown = [_html_cell(cell, column) for cell, column in zip(row, table.columns, strict=True)]
+        heading = shown[0].replace("<td", '<th scope="row"', 1).replace("</td>", "</th>")
+        opening = '<tr class="group">' if starts else "<tr>"
+        body.append(f"{opening}{heading}{''.join(shown[1:])}</tr>")
+    lines = "\n".join(body)
+    return (
+        f'<div class="scroll" role="region" tabindex="0" aria-labelledby="caption-{table.name}">\n'
+        f'<table id="table-{table.name}">\n'
+        f'<caption id="caption-{table.name}"><span>{caption}</span></caption>\n'
+        f"<thead>\n<tr>{head}</tr>\n</thead>\n<tbody>\n{lines}\n</tbody>\n</table>\n</div>"
+    )
+
+
+def _class(column: Column, *more: str) -> str:
+    names = [*(["number"] if column.form != "text" else []), *more]
+    return f' class="{" ".join(names)}"' if names else ""
+
+
+def _html_cell(cell: Cell, column: Column) -> str:
+    value = f"<strong>{escape.html(cell.value)}</strong>" if cell.best else escape.html(cell.value)
+    interval = f" <small>{escape.html(cell.interval)}</small>" if cell.interval else ""
+    order = f' data-order="{escape.html(cell.order)}"' if cell.order is not None else ""
+    return f"<td{_class(column, *(['best'] if cell.best else []))}{order}>{value}{interval}</td>"
+
+
+def save(table: Table, folder: Path, missing: list[Missing]) -> None:
+    """Write <name>.csv, .md and .tex."""
+    write_text(folder / f"{table.name}.csv", to_csv(table))
+    notes = "".join(f"\nmissing: {escape.markdown(m.what)}; make it with `{m.command}`\n" for m in missing)
+    text = f"{escape.markdown(table.layout.caption)}\n\n{to_markdown(table)}{notes}"
+    write_text(folder / f"{table.name}.md", text)
+    write_text(folder / f"{table.name}.tex", f"% {table.layout.caption}\n{to_latex(table)}")
+
+
+def load(name: str, layout: Layout, folder: Path) -> Table | None:
+    """The table that `save` wrote; None when its CSV file is not there.
+
+    Raises:
+        FrugalError: the file is not the table that the layout describes.
+    """
+    path = folder / f"{name}.csv"
+    if not path.exists():
+        return None
+    try:
+        names = [column.name for column in layout.columns if column.form == "text"]
+        text = dict.fromkeys([*names, "run", "role"], str)
+        frame = pd.read_csv(io.StringIO(path.read_text(encoding="utf-8")), dtype=text)
+    except (OSError, ValueError) as error:
+        raise FrugalError(f"{path}: cannot be read ({first_line(error)}); run `snakemake tables`") from None
+    absent = [column.name for column in layout.columns if column.name not in frame]
+    if absent:
+        raise FrugalError(f"{path}: has no column {', '.join(absent)}; run `snakemake tables`")
+    return Table(name, layout, frame)

@@ -1,0 +1,26 @@
+"""Make the report's tables: CSV with all digits, Markdown, and LaTeX for booktabs."""
+
+import argparse
+from pathlib import Path
+
+from frugal.errors import run_script
+from frugal.report.contents import TABLES
+from frugal.report.movie_preference import tables as movie_preference
+from frugal.report.results import add_arguments, from_arguments
+from frugal.report.tables import save
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_arguments(parser)
+    parser.add_argument("--output", required=True, type=Path, help="output folder")
+    args = parser.parse_args()
+    results = from_arguments(args)
+    for experiment, module in {"movie_preference": movie_preference}.items():
+        for name in TABLES[experiment]:
+            table = module.build(name, results)
+            save(table, args.output, results.missing(experiment, table.layout.needs))
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,26 @@
+"""Plot the report's figures as SVG and PDF."""
+
+import argparse
+from pathlib import Path
+
+from frugal.errors import run_script
+from frugal.report.contents import FIGURES
+from frugal.report.figures import save, style
+from frugal.report.movie_preference import figures as movie_preference
+from frugal.report.results import add_arguments, from_arguments
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_arguments(parser)
+    parser.add_argument("--output", required=True, type=Path, help="output folder")
+    args = parser.parse_args()
+    results = from_arguments(args)
+    with style():
+        for experiment, module in {"movie_preference": movie_preference}.items():
+            for name in FIGURES[experiment]:
+                save(module.DRAWINGS[name].draw(results), name, args.output)
+
+
+if __name__ == "__main__":
+    run_script(main)
