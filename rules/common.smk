@@ -1,8 +1,6 @@
 # Everything that the rules share: the checked study, paths, and what a rule depends on.
 
-import json
 import sys
-from hashlib import sha256
 from pathlib import Path
 
 ROOT = Path(workflow.basedir)
@@ -12,8 +10,9 @@ sys.path.insert(0, str(SCRIPTS))
 
 from frugal.config.registry import kind_of, load_datasets, load_models, missing_token
 from frugal.config.study import BASE, BASELINES, load_study, resolve
+from frugal.config.yaml_files import read_yaml
 from frugal.errors import FrugalError
-from frugal.fingerprint import code_hash
+from frugal.fingerprint import fingerprint
 
 CONFIG_FILE = str(workflow.configfiles[-1]) if workflow.configfiles else "config/config.yaml"
 
@@ -26,6 +25,8 @@ def or_exit(function, *arguments):
         sys.exit(f"error: {error}")
 
 
+for file in workflow.configfiles:  # Snakemake has read them, and lets a key stand twice
+    or_exit(read_yaml, file)
 STUDY = or_exit(load_study, config, CONFIG_FILE)
 DATASETS = or_exit(load_datasets, "config/datasets.yaml")
 MODELS = or_exit(load_models, "config/models.yaml")
@@ -52,15 +53,12 @@ def run_of(wildcards, experiment):
 
 def depends_on(script, experiment=None, sections=()):
     """A rule's `params` entry: rerun when the script's code or one of these sections of its run changes."""
-    code = code_hash(SCRIPTS / script)
 
-    def fingerprint(wildcards):
-        if experiment is None:
-            return code
-        settings = run_of(wildcards, experiment).model_dump(mode="json", include=set(sections))
-        return sha256(f"{code}{json.dumps(settings, sort_keys=True)}".encode()).hexdigest()[:16]
+    def of_job(wildcards):
+        run = experiment and run_of(wildcards, experiment)
+        return fingerprint(SCRIPTS / script, run and run.model_dump(mode="json", include=set(sections)))
 
-    return fingerprint
+    return of_job
 
 
 def local_path(wildcards):

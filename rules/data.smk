@@ -33,7 +33,7 @@ rule fetch:
         entry=entry_of,
         local=local_path,
     shell:
-        "python {SCRIPTS}/fetch_source.py --table {params.table} --name {wildcards.name} {params.local}"
+        "python workflow/scripts/fetch_source.py --table {params.table} --name {wildcards.name} {params.local}"
         " --output {output} 2>&1 | tee {log}"
 
 
@@ -56,7 +56,7 @@ rule prepare_interactions:
         fingerprint=depends_on("prepare_interactions.py"),
         entry=entry_of,
     shell:
-        "python {SCRIPTS}/prepare_interactions.py --table config/datasets.yaml --name {wildcards.name}"
+        "python workflow/scripts/prepare_interactions.py --table config/datasets.yaml --name {wildcards.name}"
         " --raw {input.raw} --interactions {output.interactions} --items {output.catalogue}"
         " --summary {output.summary} 2>&1 | tee {log}"
 
@@ -78,5 +78,5 @@ rule prepare_model:
         fingerprint=depends_on("prepare_model.py"),
         raw=lambda wildcards, input: f"--raw {input.raw}" if input.raw else "",
     shell:
-        "python {SCRIPTS}/prepare_model.py --name {wildcards.name} {params.raw} --output {output}"
+        "python workflow/scripts/prepare_model.py --name {wildcards.name} {params.raw} --output {output}"
         " 2>&1 | tee {log}"

@@ -23,7 +23,7 @@ rule write_run_config:
     params:
         settings=lambda wildcards: RUNS[wildcards.experiment][wildcards.variant].model_dump_json(),
     shell:
-        "python {SCRIPTS}/write_run_config.py --experiment {wildcards.experiment}"
+        "python workflow/scripts/write_run_config.py --experiment {wildcards.experiment}"
         " --settings {params.settings:q} --output {output} 2>&1 | tee {log}"
 
 
@@ -43,7 +43,7 @@ rule make_preference_pairs:
         fingerprint=depends_on("make_preference_pairs.py", "movie_preference", ["dataset", "seed", "split", "pairs"]),
         folder=lambda wildcards, output: Path(output[0]).parent,
     shell:
-        "python {SCRIPTS}/make_preference_pairs.py --config {input.config} --interactions {input.interactions}"
+        "python workflow/scripts/make_preference_pairs.py --config {input.config} --interactions {input.interactions}"
         " --items {input.catalogue} --output {params.folder} 2>&1 | tee {log}"
 
 
@@ -74,7 +74,7 @@ rule train_movie_preference:
         ),
         checkpoints=f"checkpoints/{STUDY.study}/movie_preference/{{variant}}",
     shell:
-        "OMP_NUM_THREADS={threads} python {SCRIPTS}/train_movie_preference.py --config {input.config}"
+        "OMP_NUM_THREADS={threads} python workflow/scripts/train_movie_preference.py --config {input.config}"
         " --base-model {input.model} --train {input.train} --checkpoints {params.checkpoints}"
         " --adapter {output.adapter} --history {output.history} --training {output.training} 2>&1 | tee {log}"
 
@@ -95,12 +95,12 @@ rule evaluate_movie_preference:
         metrics=MOVIE_PREFERENCE + "/{variant}/metrics.json",
         predictions=MOVIE_PREFERENCE + "/{variant}/predictions.parquet",
         examples=MOVIE_PREFERENCE + "/{variant}/examples.jsonl",
-    wildcard_constraints:
-        variant="(?!baseline_)[a-z0-9][a-z0-9_-]*",
     log:
         f"logs/{STUDY.study}/evaluate_movie_preference/{{variant}}.log",
     benchmark:
         f"logs/{STUDY.study}/evaluate_movie_preference/{{variant}}.benchmark.tsv"
+    wildcard_constraints:
+        variant="(?!baseline_)[a-z0-9][a-z0-9_-]*",
     conda:
         "../envs/llm.yaml"
     threads: 8
@@ -114,7 +114,7 @@ rule evaluate_movie_preference:
             f"--adapter {input.adapter} --training {input.training}" if input.adapter else ""
         ),
     shell:
-        "OMP_NUM_THREADS={threads} python {SCRIPTS}/evaluate_movie_preference.py --config {input.config}"
+        "OMP_NUM_THREADS={threads} python workflow/scripts/evaluate_movie_preference.py --config {input.config}"
         " --base-model {input.model} {params.trained} --test {input.test} --metrics {output.metrics}"
         " --predictions {output.predictions} --examples {output.examples} 2>&1 | tee {log}"
 
@@ -139,9 +139,9 @@ rule score_preference_baselines:
     params:
         fingerprint=depends_on("score_preference_baselines.py"),
         settings=str(RUNS["movie_preference"][BASE].evaluation),
-        folder=MOVIE_PREFERENCE,
+        folder=lambda wildcards, output: Path(output[0]).parents[1],
     shell:
-        "python {SCRIPTS}/score_preference_baselines.py --config {input.config}"
+        "python workflow/scripts/score_preference_baselines.py --config {input.config}"
         " --interactions {input.interactions} --items {input.catalogue} --test {input.test}"
         " --results {params.folder} 2>&1 | tee {log}"
 
@@ -160,5 +160,5 @@ rule describe_adapter:
     params:
         fingerprint=depends_on("describe_adapter.py"),
     shell:
-        "python {SCRIPTS}/describe_adapter.py --experiment movie_preference --config {input.config}"
+        "python workflow/scripts/describe_adapter.py --experiment movie_preference --config {input.config}"
         " --metrics {input.metrics} --output {output} 2>&1 | tee {log}"

@@ -21,20 +21,12 @@ REPORTED = {
     ]
     for experiment in RUNS
 }
-REPORTED_RUNS = [
-    f"{experiment}/{name}" for experiment, names in REPORTED.items() for name in names
-]
-MODEL_RUNS = [
-    f"{experiment}/{name}" for experiment in RUNS for name in RUNS[experiment]
-]
-TRAINED_RUNS = [
-    f"{experiment}/{name}" for experiment in RUNS for name in TRAINED[experiment]
-]
+REPORTED_RUNS = [f"{experiment}/{name}" for experiment, names in REPORTED.items() for name in names]
+MODEL_RUNS = [f"{experiment}/{name}" for experiment in RUNS for name in RUNS[experiment]]
+TRAINED_RUNS = [f"{experiment}/{name}" for experiment in RUNS for name in TRAINED[experiment]]
 # Commands that the report prints name the configuration, where it is not the default one.
 CONFIG_OPTION = os.path.relpath(CONFIG_FILE, ROOT)
-CONFIG_OPTION = (
-    "" if CONFIG_OPTION == "config/config.yaml" else f"--configfile '{CONFIG_OPTION}'"
-)
+CONFIG_OPTION = "" if CONFIG_OPTION == "config/config.yaml" else f"--configfile '{CONFIG_OPTION}'"
 REPORT_OPTIONS = f"--results {RESULTS} --study {STUDY.study} --runs {' '.join(REPORTED_RUNS)} {CONFIG_OPTION}"
 
 
@@ -74,9 +66,7 @@ rule make_tables:
         predictions=expand(f"{RESULTS}/{{run}}/predictions.parquet", run=REPORTED_RUNS),
         summaries=expand(
             "data/prepared/{name}/summary.json",
-            name=sorted(
-                {run.dataset for runs in RUNS.values() for run in runs.values()}
-            ),
+            name=sorted({run.dataset for runs in RUNS.values() for run in runs.values()}),
         ),
     output:
         rules.tables.input,
@@ -91,7 +81,7 @@ rule make_tables:
         options=REPORT_OPTIONS,
         folder=lambda wildcards, output: Path(output[0]).parent,
     shell:
-        "python {SCRIPTS}/make_tables.py {params.options} --output {params.folder} 2>&1 | tee {log}"
+        "python workflow/scripts/make_tables.py {params.options} --output {params.folder} 2>&1 | tee {log}"
 
 
 rule plot_figures:
@@ -127,7 +117,7 @@ rule plot_figures:
         options=REPORT_OPTIONS,
         folder=lambda wildcards, output: Path(output[0]).parent,
     shell:
-        "python {SCRIPTS}/plot_figures.py {params.options} --output {params.folder} 2>&1 | tee {log}"
+        "python workflow/scripts/plot_figures.py {params.options} --output {params.folder} 2>&1 | tee {log}"
 
 
 rule write_report:
@@ -158,4 +148,4 @@ rule write_report:
         options=REPORT_OPTIONS,
         folder=lambda wildcards, output: Path(output[0]).parent,
     shell:
-        "python {SCRIPTS}/write_report.py {params.options} --report {params.folder} 2>&1 | tee {log}"
+        "python workflow/scripts/write_report.py {params.options} --report {params.folder} 2>&1 | tee {log}"

@@ -79,12 +79,16 @@ def test_bootstrap_interval_holds_the_mean_and_draws_whole_users():
 
 def test_bootstrap_interval_is_as_wide_as_theory_says():
     values = np.random.default_rng(0).random(400)
-    low, high = bootstrap_intervals(
-        lambda x: {"mean": x.mean()}, values, groups=np.arange(400), samples=2000, seed=1
-    )["mean"]
+    low, high = bootstrap_intervals(lambda x: {"mean": x.mean()}, values, groups=np.arange(400), samples=2000, seed=1)[
+        "mean"
+    ]
     assert high - low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.1)
 
 
 def test_by_kind_names_the_subsets():
     table = pd.DataFrame({"kind": ["easy", "hard", "easy"], "x": [1.0, 5.0, 3.0]})
-    assert by_kind(table, lambda rows: {"mean": rows["x"].mean()}) == {"mean": 3.0, "mean_easy": 2.0, "mean_hard": 5.0}
+    assert by_kind(table, lambda rows: {"mean": rows["x"].mean()}) == {
+        "mean": 3.0,
+        "mean_easy": 2.0,
+        "mean_hard": 5.0,
+    }

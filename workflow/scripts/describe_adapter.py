@@ -18,9 +18,7 @@ def main() -> None:
     parser.add_argument("--config", required=True, type=Path, help="the run's config.yaml")
     parser.add_argument("--metrics", required=True, type=Path, help="the run's metrics.json")
     parser.add_argument("--models", default=Path("config/models.yaml"), type=Path, help="models' table")
-    parser.add_argument(
-        "--datasets", default=Path("config/datasets.yaml"), type=Path, help="data sets' table"
-    )
+    parser.add_argument("--datasets", default=Path("config/datasets.yaml"), type=Path, help="data sets' table")
     parser.add_argument("--output", required=True, type=Path, help="output: README.md")
     args = parser.parse_args()
     run = load_run(args.config, args.experiment)

@@ -55,15 +55,18 @@ def main() -> None:
 
     def interval(p_liked_a: np.ndarray, p_liked_b: np.ndarray, users: np.ndarray) -> dict[str, list[float]]:
         return bootstrap_intervals(
-            metric, p_liked_a, p_liked_b, groups=users, samples=run.evaluation.bootstrap_samples, seed=run.seed
+            metric,
+            p_liked_a,
+            p_liked_b,
+            groups=users,
+            samples=run.evaluation.bootstrap_samples,
+            seed=run.seed,
         )
 
     metrics = by_kind(table, lambda rows: metric(rows["p_liked_a"].to_numpy(), rows["p_liked_b"].to_numpy()))
     intervals = by_kind(
         table,
-        lambda rows: interval(
-            rows["p_liked_a"].to_numpy(), rows["p_liked_b"].to_numpy(), rows["user"].to_numpy()
-        ),
+        lambda rows: interval(rows["p_liked_a"].to_numpy(), rows["p_liked_b"].to_numpy(), rows["user"].to_numpy()),
     )
     metrics |= {"answer_mass": float(table["answer_mass"].mean())} if "answer_mass" in table else {}
     if answers:
@@ -116,7 +119,11 @@ def answer(model, tokenizer, records: list[dict], run: MoviePreferenceRun) -> tu
     from frugal.llm.scoring import generate
 
     texts, seconds = generate(
-        model, tokenizer, [prompt(r) for r in records], run.evaluation.max_new_tokens, run.evaluation.batch_size
+        model,
+        tokenizer,
+        [prompt(r) for r in records],
+        run.evaluation.max_new_tokens,
+        run.evaluation.batch_size,
     )
     rows = []
     for record, text in zip(records, texts, strict=True):

@@ -10,17 +10,11 @@ from frugal.errors import run_script
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--table", type=Path, required=True, help="config/datasets.yaml or config/models.yaml"
-    )
+    parser.add_argument("--table", type=Path, required=True, help="config/datasets.yaml or config/models.yaml")
     parser.add_argument("--name", required=True, help="the entry's name in the table")
     parser.add_argument("--output", type=Path, required=True, help="the folder to make")
-    parser.add_argument(
-        "--local-path", type=Path, help="an archive or folder that you have; no network is used"
-    )
-    parser.add_argument(
-        "--downloads", type=Path, default=Path("data/downloads"), help="where fetched files are kept"
-    )
+    parser.add_argument("--local-path", type=Path, help="an archive or folder that you have; no network is used")
+    parser.add_argument("--downloads", type=Path, default=Path("data/downloads"), help="where fetched files are kept")
     options = parser.parse_args()
     entry = load_entry(options.table, options.name)
     fetch(options.name, entry, options.output, downloads=options.downloads, local=options.local_path)

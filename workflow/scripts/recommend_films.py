@@ -42,7 +42,13 @@ def main() -> int:
         raise FrugalError(f"{args.run}: trained to name the next film, not to compare films; use another run")
     items = _read_items(args.data / "prepared" / run.dataset / "items.parquet")
 
-    from frugal.llm.loading import choose_device, load_adapter, load_base_model, load_tokenizer, mixed_precision
+    from frugal.llm.loading import (
+        choose_device,
+        load_adapter,
+        load_base_model,
+        load_tokenizer,
+        mixed_precision,
+    )
     from frugal.llm.recommending import Recommender
 
     device, folder = choose_device(run.training.gpus), args.data / "models" / run.base_model

@@ -37,9 +37,7 @@ def main() -> None:
         preferred = 0.5 + 0.5 * margin / (1 + np.abs(margin))
         table = pd.DataFrame([{key: row[key] for key in ("user", "kind", "liked", "other")} for row in records])
         always_a = name == "always_a"
-        table = table.assign(
-            p_liked_a=1.0 if always_a else preferred, p_liked_b=1.0 if always_a else 1 - preferred
-        )
+        table = table.assign(p_liked_a=1.0 if always_a else preferred, p_liked_b=1.0 if always_a else 1 - preferred)
         metrics = by_kind(table, lambda rows: _metrics(rows["p_liked_a"].to_numpy(), rows["p_liked_b"].to_numpy()))
         intervals = by_kind(
             table,

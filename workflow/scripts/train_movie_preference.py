@@ -7,7 +7,8 @@ from pathlib import Path
 
 from frugal.data.preference import read_jsonl
 from frugal.errors import run_script
-from frugal.files import atomic_path, sha256_tree, write_json, write_text
+from frugal.files import atomic_path, sha256_file, write_json, write_text
+from frugal.fingerprint import fingerprint
 from frugal.hardware import keep_freed_memory
 from frugal.runs import load_run
 
@@ -25,6 +26,10 @@ def main() -> int | None:
     keep_freed_memory()
     run = load_run(args.config, "movie_preference")
     records = read_jsonl(args.train)
+    # Other settings, data or code never continue from this run's checkpoints.
+    settings = run.model_dump(mode="json", include={"base_model", "backend", "seed", "model", "lora", "training"})
+    settings["training"].pop("deadline_minutes")
+    key = fingerprint(__file__, [settings, sha256_file(args.train)])
 
     if run.backend == "unsloth":
         import unsloth  # noqa: F401  (patches trl, peft and transformers, so it comes before them)
@@ -41,7 +46,10 @@ def main() -> int | None:
             str(args.base_model), run.model, run.lora, run.training.gradient_checkpointing, run.seed
         )
     else:
-        model, tokenizer = load_base_model(args.base_model, run.model, device), load_tokenizer(args.base_model)
+        model, tokenizer = (
+            load_base_model(args.base_model, run.model, device),
+            load_tokenizer(args.base_model),
+        )
     try:
         trainer, record = training.train_adapter(
             model,
@@ -51,8 +59,7 @@ def main() -> int | None:
             training=run.training,
             model_settings=run.model,
             seed=run.seed,
-            # Another configuration, model or data never continues from these checkpoints.
-            checkpoints=args.checkpoints / sha256_tree([Path(args.config), args.train, args.base_model])[:16],
+            checkpoints=args.checkpoints / key,
             run_name=f"movie_preference-{args.adapter.parent.name}",
         )
     except training.DeadlineReached as reached:

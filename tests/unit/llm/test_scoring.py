@@ -6,7 +6,12 @@ import torch
 from frugal.llm.loading import load_tokenizer
 from frugal.llm.scoring import choice_log_probabilities, continuation_log_probabilities, generate
 
-PROMPTS = ["Liked: Heat.\nResponse:\n", "A much longer prompt, " * 5, "x", "Liked: Alien; Fargo.\nResponse:\n"]
+PROMPTS = [
+    "Liked: Heat.\nResponse:\n",
+    "A much longer prompt, " * 5,
+    "x",
+    "Liked: Alien; Fargo.\nResponse:\n",
+]
 
 
 @pytest.fixture(scope="module")

@@ -8,15 +8,19 @@ import torch
 from safetensors.torch import load_file
 
 from frugal.config.llm import LoraSettings
+from frugal.errors import FrugalError
 from frugal.files import atomic_path
 from frugal.llm.loading import choose_device, load_adapter, load_base_model, load_tokenizer
 from frugal.llm.prompts import encode_example
-from frugal.llm.training import DeadlineReached, format_seconds, history_csv, last_good_checkpoint, train_adapter
-from frugal.errors import FrugalError
+from frugal.llm.training import (
+    DeadlineReached,
+    format_seconds,
+    history_csv,
+    last_good_checkpoint,
+    train_adapter,
+)
 
-RECORDS = [
-    {"instruction": "Choose.", "input": f"Liked: {n}.", "output": f"Option {'AB'[n % 2]}."} for n in range(16)
-]
+RECORDS = [{"instruction": "Choose.", "input": f"Liked: {n}.", "output": f"Option {'AB'[n % 2]}."} for n in range(16)]
 
 
 @pytest.fixture
@@ -122,18 +126,18 @@ def test_adapter_loads_in_plain_peft(train, tmp_path, tiny_model_folder, make_ru
 
 
 def test_errors_say_what_to_do(tmp_path, make_run):
-    with pytest.raises(FrugalError, match="no config.json; make the model again"):
+    with pytest.raises(FrugalError, match=r"no config\.json; make the model again"):
         load_base_model(tmp_path, make_run().model, "cpu")
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(FrugalError, match="not a usable model"):
         load_base_model(tmp_path, make_run().model, "cpu")
-    with pytest.raises(FrugalError, match="no adapter_model.safetensors; train the variant first"):
+    with pytest.raises(FrugalError, match=r"no adapter_model\.safetensors; train the variant first"):
         load_adapter(None, tmp_path)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_asking_for_an_absent_gpu_names_the_key():
-    with pytest.raises(FrugalError, match="training.gpus is 1, but no GPU is visible here; set training.gpus to 0"):
+    with pytest.raises(FrugalError, match=r"training\.gpus is 1, but no GPU is visible here; set training\.gpus to 0"):
         choose_device(1)
 
 
@@ -141,7 +145,12 @@ def test_lora_settings_are_peft_keys():
     from frugal.llm.training import lora_config
 
     config = lora_config(LoraSettings(r=4, lora_alpha=8, target_modules=["q_proj"], use_dora=True))
-    assert (config.r, config.lora_alpha, config.use_dora, set(config.target_modules)) == (4, 8, True, {"q_proj"})
+    assert (config.r, config.lora_alpha, config.use_dora, set(config.target_modules)) == (
+        4,
+        8,
+        True,
+        {"q_proj"},
+    )
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(5, "0:05"), (75, "1:15"), (3700, "1:01:40")])

@@ -18,7 +18,17 @@ UNSLOTH = "unsloth==2026.10.7"  # as in envs/unsloth.yaml
 def unsloth_source(tmp_path_factory):
     """Parsed modules of the unsloth wheel."""
     folder = tmp_path_factory.mktemp("unsloth")
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), UNSLOTH]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--dest",
+        str(folder),
+        UNSLOTH,
+    ]
     result = subprocess.run(command, capture_output=True, text=True)
     if result.returncode:
         pytest.skip(f"{UNSLOTH} cannot be downloaded here: {result.stderr.strip()[-200:]}")

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+
 from frugal.config.movie_preference import MoviePreferenceRun
 from frugal.metrics import bootstrap_intervals, by_kind, preference_metrics
 

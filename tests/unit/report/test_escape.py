@@ -3,10 +3,11 @@
 import string
 
 import pytest
-from frugal.report import escape
-from frugal.report.views import VIEWS, Raw, inline_svg, to_format
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from frugal.report import escape
+from frugal.report.views import VIEWS, Raw, inline_svg, to_format
 
 
 def shown_by_pandoc(markdown: str) -> str:

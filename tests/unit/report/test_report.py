@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+
 from frugal.errors import FrugalError
 from frugal.report.contents import FIGURE_FORMATS, FIGURES, REPORT_FORMATS, TABLE_FORMATS, TABLES
 from frugal.report.figures import style
@@ -62,9 +63,7 @@ def files(folder: Path) -> dict[str, bytes]:
 def test_every_listed_file_is_written(written):
     expected = {f"report.{form}" for form in REPORT_FORMATS}
     expected |= {f"tables/{t}.{form}" for names in TABLES.values() for t in names for form in TABLE_FORMATS}
-    expected |= {
-        f"figures/{f}.{form}" for names in FIGURES.values() for f in names for form in FIGURE_FORMATS
-    }
+    expected |= {f"figures/{f}.{form}" for names in FIGURES.values() for f in names for form in FIGURE_FORMATS}
     assert set(files(written)) == expected
     assert set(DRAWINGS) == set(FIGURES["movie_preference"])
 
@@ -155,9 +154,7 @@ def test_a_broken_file_is_named(tmp_path):
     folder.mkdir(parents=True)
     (folder / "metrics.json").write_text('{"metrics": ')
     run_of = Results(tmp_path, "trial", ["movie_preference/base"]).runs[0]
-    with pytest.raises(
-        FrugalError, match=r"base/metrics\.json: cannot be read .*delete it and run `snakemake"
-    ):
+    with pytest.raises(FrugalError, match=r"base/metrics\.json: cannot be read .*delete it and run `snakemake"):
         _ = run_of.metrics
     with pytest.raises(FrugalError, match="'base' must be experiment/name"):
         Results(tmp_path, "trial", ["base"])
@@ -166,10 +163,7 @@ def test_a_broken_file_is_named(tmp_path):
 def test_commands_name_the_configuration(tmp_path):
     results = Results(tmp_path, "smoke", ["movie_preference/base"], configfile="config/smoke.yaml")
     command = results.missing("movie_preference", ["metrics.json"])[0].command
-    assert (
-        command
-        == f"snakemake --configfile config/smoke.yaml -- {tmp_path}/movie_preference/base/metrics.json"
-    )
+    assert command == f"snakemake --configfile config/smoke.yaml -- {tmp_path}/movie_preference/base/metrics.json"
 
 
 def test_figures_draw_what_is_there(study, synthetic):

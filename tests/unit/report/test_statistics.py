@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+
 from frugal.report.statistics import compare, holm, pair_accuracy, verdict
 
 

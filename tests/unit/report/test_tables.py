@@ -4,6 +4,7 @@ import json
 
 import pandas as pd
 import pytest
+
 from frugal.errors import FrugalError
 from frugal.report.contents import TABLES
 from frugal.report.movie_preference import tables as movie_preference
@@ -40,9 +41,7 @@ def table() -> Table:
         {"name": "d", "x": 0.1, "kind": 2},
         {"name": "e", "kind": 2},
     ]
-    return Table(
-        "sample", LAYOUT, pd.DataFrame(rows, columns=["name", "x", "x_lower", "x_upper", "n", "kind", "gone"])
-    )
+    return Table("sample", LAYOUT, pd.DataFrame(rows, columns=["name", "x", "x_lower", "x_upper", "n", "kind", "gone"]))
 
 
 def test_markdown_view():
@@ -98,9 +97,7 @@ def test_a_table_is_read_back_as_it_was_saved(tmp_path):
 
 def test_a_foreign_csv_is_refused(tmp_path):
     (tmp_path / "sample.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(
-        FrugalError, match=r"sample\.csv: has no column name, x, n, gone; run `snakemake tables`"
-    ):
+    with pytest.raises(FrugalError, match=r"sample\.csv: has no column name, x, n, gone; run `snakemake tables`"):
         load("sample", LAYOUT, tmp_path)
 
 

@@ -6,10 +6,18 @@ play no part, because a fresh clone gives every file a new one.
 
 import ast
 import hashlib
+import json
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 LIBRARY = Path(__file__).parent
+
+
+def fingerprint(script: Path | str, settings: Any = None) -> str:
+    """Hex digest over the code of ``script`` and over ``settings``, which JSON can hold."""
+    text = code_hash(script) + json.dumps(settings, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def code_hash(script: Path | str) -> str:
@@ -28,7 +36,7 @@ def code_hash(script: Path | str) -> str:
     digest = hashlib.sha256()
     for file in sorted(seen):
         digest.update(f"{file.name}\0{seen[file]}\0".encode())
-    return digest.hexdigest()[:16]
+    return digest.hexdigest()
 
 
 @cache

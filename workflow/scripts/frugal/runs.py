@@ -40,9 +40,7 @@ def write_metrics(
         training: the training record; None for a run that trained nothing.
         provenance: hardware, versions, commit, seed and input hashes.
     """
-    write_json(
-        path, {"metrics": metrics, "intervals": intervals, "training": training, "provenance": provenance}
-    )
+    write_json(path, {"metrics": metrics, "intervals": intervals, "training": training, "provenance": provenance})
 
 
 def hash_inputs(**paths: Path | str) -> dict[str, str]:

@@ -25,7 +25,8 @@ class ModelSettings(Settings):
         "bfloat16", description="The type of matrix products and, unquantised, of the frozen weights."
     )
     attn_implementation: Literal["sdpa", "eager"] = Field(
-        "sdpa", description="'eager' is faster for short sequences on a CPU; its memory grows with length squared."
+        "sdpa",
+        description="'eager' is faster for short sequences on a CPU; its memory grows with length squared.",
     )
     max_length: int = Field(512, ge=16, le=131072, description="Longest sequence, in tokens.")
 
@@ -63,7 +64,8 @@ class TrainingSettings(Settings):
     weight_decay: float = Field(0.0, ge=0, lt=1)
     max_grad_norm: float = Field(1.0, gt=0)
     optim: Literal["adamw_torch", "adamw_8bit", "paged_adamw_8bit"] = Field(
-        "adamw_8bit", description="The 8-bit optimisers come from bitsandbytes; 'paged' ones spill to host memory."
+        "adamw_8bit",
+        description="The 8-bit optimisers come from bitsandbytes; 'paged' ones spill to host memory.",
     )
     gradient_checkpointing: bool = Field(
         False, description="Recompute activations in the backward pass: less memory, about a third slower."
@@ -71,7 +73,9 @@ class TrainingSettings(Settings):
     save_steps: int = Field(100, ge=1, description="A checkpoint every so many optimiser steps.")
     logging_steps: int = Field(5, ge=1)
     deadline_minutes: float | None = Field(
-        None, gt=0, description="Save and stop after so long; the same command continues. For walltime limits."
+        None,
+        gt=0,
+        description="Save and stop after so long; the same command continues. For walltime limits.",
     )
     gpus: int = Field(0, ge=0, le=64, description="GPUs per training job; 0 trains on the CPU.")
     report_to: list[Literal["mlflow", "tensorboard", "wandb"]] = Field(

@@ -25,7 +25,8 @@ class PairSettings(Settings):
     """How ratings become preference pairs."""
 
     format: Literal["contrastive", "next_film"] = Field(
-        "contrastive", description="'contrastive' asks for Option A or B; 'next_film' for the next liked title."
+        "contrastive",
+        description="'contrastive' asks for Option A or B; 'next_film' for the next liked title.",
     )
     answer_position: Literal["random", "always_a"] = Field(
         "random", description="Where the liked film stands in the training data."
@@ -34,7 +35,10 @@ class PairSettings(Settings):
     history_genres: bool = Field(True, description="Write each history film's genres beside its title.")
     liked_rating: float = Field(4, description="A film with at least this rating is liked.")
     hard_fraction: float = Field(
-        0.5, ge=0, le=1, description="Share of training pairs whose negative matches the liked film's popularity."
+        0.5,
+        ge=0,
+        le=1,
+        description="Share of training pairs whose negative matches the liked film's popularity.",
     )
     reasoning_fraction: float = Field(
         1.0, ge=0, le=1, description="Share of training answers that go on to give the reasoning."

@@ -8,12 +8,12 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import unquote, urlsplit
 
-import yaml
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from frugal.config.base import Settings
 from frugal.config.errors import nearest, validate
-from frugal.errors import FrugalError, first_line
+from frugal.config.yaml_files import read_yaml
+from frugal.errors import FrugalError
 
 # "files" keeps the members as they are: texts, PDF documents, anything that is not interactions.
 Format = Literal[
@@ -103,9 +103,7 @@ class FileSource(Settings):
         except (LookupError, UnicodeError):
             compatible = False
         if not compatible:
-            raise ValueError(
-                f"must be utf-8 or an encoding of one byte a letter such as latin-1, got '{value}'"
-            )
+            raise ValueError(f"must be utf-8 or an encoding of one byte a letter such as latin-1, got '{value}'")
         return value
 
     @model_validator(mode="after")
@@ -143,9 +141,7 @@ class PackageSource(FileSource):
 
     package: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9._!+-]*$")
     file: str = Field(description="Name of the wheel.")
-    platform: str | None = Field(
-        None, description="Wheel platform such as manylinux_2_28_x86_64, for a pinned file."
-    )
+    platform: str | None = Field(None, description="Wheel platform such as manylinux_2_28_x86_64, for a pinned file.")
     python: str | None = Field(None, pattern=r"^\d+\.\d+$", description="Python version of a pinned wheel.")
 
     @property
@@ -264,7 +260,7 @@ def load_entry(path: Path | str, name: str) -> DatasetEntry | ModelEntry:
     Raises:
         FrugalError: also where there is no such name; the nearest one is offered.
     """
-    top = _read_yaml(Path(path))
+    top = read_yaml(Path(path))
     loader: Callable[[Path | str], Mapping[str, Any]] = load_models if "models" in top else load_datasets
     entries = loader(path)
     if name not in entries:
@@ -297,7 +293,7 @@ def hub_token() -> str | None:
 
 
 def _load(path: Path, key: str, model: type[E], kinds: tuple[str, ...]) -> dict[str, E]:
-    top = _read_yaml(path)
+    top = read_yaml(path)
     for unknown in set(top) - {key}:
         raise FrugalError(f"{path}: {unknown}: unknown key{nearest(str(unknown), [key])}")
     if not isinstance(top.get(key), dict) or not top[key]:
@@ -307,9 +303,7 @@ def _load(path: Path, key: str, model: type[E], kinds: tuple[str, ...]) -> dict[
 
 def _entry(path: Path, prefix: tuple[str, str], value: Any, model: type[E], kinds: tuple[str, ...]) -> E:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", prefix[-1]):
-        raise FrugalError(
-            f"{path}: {'.'.join(prefix)}: a name is made of letters, digits, dot, dash and underscore"
-        )
+        raise FrugalError(f"{path}: {'.'.join(prefix)}: a name is made of letters, digits, dot, dash and underscore")
     if isinstance(value, dict) and isinstance(value.get("sources"), list):
         sources = [
             _source(path, (*prefix, "sources", str(index)), source, kinds)
@@ -323,35 +317,5 @@ def _source(path: Path, prefix: tuple[str, ...], value: Any, kinds: tuple[str, .
     given = [kind for kind in SOURCES if isinstance(value, dict) and kind in value]
     if len(given) != 1 or given[0] not in kinds:
         found = " and ".join(given) or "none"
-        raise FrugalError(
-            f"{path}: {'.'.join(prefix)}: needs exactly one of {', '.join(kinds)}; found {found}"
-        )
+        raise FrugalError(f"{path}: {'.'.join(prefix)}: needs exactly one of {', '.join(kinds)}; found {found}")
     return validate(SOURCES[given[0]], value, file=str(path), prefix=prefix)
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML in which a key that is given twice is an error: plain YAML would drop the first in silence."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            name = str(key.value)
-            if name in seen:
-                raise yaml.MarkedYAMLError(None, None, f"the key '{name}' is given twice", key.start_mark)
-            seen.add(name)
-        return super().construct_mapping(node, deep)
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        value = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
-    except yaml.MarkedYAMLError as error:
-        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise FrugalError(f"{path}{line}: not valid YAML: {error.problem}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise FrugalError(f"{path}: not valid YAML: {first_line(error)}") from None
-    except OSError as error:
-        raise FrugalError(f"{path}: cannot be read: {error.strerror}") from None
-    if not isinstance(value, dict):
-        raise FrugalError(f"{path}: expected names with their keys below")
-    return value

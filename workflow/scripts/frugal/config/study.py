@@ -3,7 +3,6 @@
 import copy
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -12,7 +11,7 @@ from pydantic import Field
 from frugal.config.base import Settings
 from frugal.config.errors import describe, validate
 from frugal.config.movie_preference import MoviePreference, MoviePreferenceRun
-from frugal.errors import FrugalError, first_line
+from frugal.errors import FrugalError
 
 #: The run that trains nothing: the base model under the settings that all variants share.
 BASE = "base"
@@ -25,53 +24,18 @@ class Study(Settings):
     """One configuration file."""
 
     study: str = Field(
-        pattern=r"^[a-z0-9][a-z0-9_-]*$", description="Names the folder below results/ that takes the results."
+        pattern=r"^[a-z0-9][a-z0-9_-]*$",
+        description="Names the folder below results/ that takes the results.",
     )
     local_paths: dict[str, str] = Field(
-        {}, description="Your own copy of a data set or model: its name, and the file or folder that holds it."
+        {},
+        description="Your own copy of a data set or model: its name, and the file or folder that holds it.",
     )
     movie_preference: MoviePreference
 
 
 #: For each experiment, the model of one resolved run.
 RUN_MODELS = {"movie_preference": MoviePreferenceRun}
-
-
-def read_yaml(path: Path | str) -> dict[str, Any]:
-    """Read a YAML mapping.
-
-    Raises:
-        FrugalError: the file is missing, is not UTF-8, is not YAML, repeats a key, or is not a mapping.
-    """
-    try:
-        data = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
-    except OSError as error:
-        raise FrugalError(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise FrugalError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" line {mark.line + 1}:" if mark else ""
-        raise FrugalError(f"{path}:{line} {getattr(error, 'problem', None) or first_line(error)}") from None
-    if not isinstance(data, dict):
-        raise FrugalError(f"{path}: expected keys and values, got {describe(data)}")
-    return data
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML lets a later key silently replace an earlier one; here that is an error."""
-
-    def construct_mapping(self, node, deep=False):
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, str) and key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key '{key}' stands here twice", key_node.start_mark
-                )
-            if isinstance(key, str):
-                seen.add(key)
-        return super().construct_mapping(node, deep)
 
 
 def load_study(data: dict[str, Any], file: str) -> Study:

@@ -82,7 +82,7 @@ def mixed_precision(model, settings: ModelSettings, device: str):
 
 
 def choose_device(gpus: int) -> str:
-    """"cuda:0" or "cpu", by what the run asks for.
+    """ "cuda:0" or "cpu", by what the run asks for.
 
     Raises:
         FrugalError: a GPU is asked for and none is there.

@@ -10,13 +10,11 @@ ANSWER = re.compile(r"\s*Option ([AB])\b")
 
 def prompt(record: dict[str, Any]) -> str:
     """The text before the answer, in the format of the Alpaca data set."""
-    return (
-        f"### Instruction:\n{record['instruction']}\n\n### Input:\n{record['input']}\n\n### Response:\n"
-    )
+    return f"### Instruction:\n{record['instruction']}\n\n### Input:\n{record['input']}\n\n### Response:\n"
 
 
 def parse_answer(text: str) -> str | None:
-    """"A" or "B" as a free answer states it, or None when it states neither."""
+    """ "A" or "B" as a free answer states it, or None when it states neither."""
     match = ANSWER.match(text)
     return match.group(1) if match else None
 
@@ -35,7 +33,9 @@ def answer_tokens(tokenizer) -> tuple[list[int], int, int]:
     for place, (token_a, token_b) in enumerate(zip(a, b, strict=False)):
         if token_a != token_b:
             return a[:place], token_a, token_b
-    raise FrugalError("the base model's tokenizer does not tell 'Option A.' from 'Option B.'; choose another base_model")
+    raise FrugalError(
+        "the base model's tokenizer does not tell 'Option A.' from 'Option B.'; choose another base_model"
+    )
 
 
 def encode_example(tokenizer, record: dict[str, Any], max_length: int) -> dict[str, list[int]]:

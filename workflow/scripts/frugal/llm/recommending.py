@@ -49,7 +49,11 @@ class Recommender:
         question = self._prompt(Pair(0, history, ranked[0], ranked[1], "asked"), "A")
         # The answer is given, so that the words explain the ranking that was found.
         words, _ = generate(
-            self.model, self.tokenizer, [f"{question}Option A. The user"], self.run.evaluation.max_new_tokens, 1
+            self.model,
+            self.tokenizer,
+            [f"{question}Option A. The user"],
+            self.run.evaluation.max_new_tokens,
+            1,
         )
         return {
             "ranking": [{"title": self.catalogue.titles[film], "score": round(wins[film], 4)} for film in ranked],

@@ -97,4 +97,8 @@ def _batches(
         yield indices, ids.to(device), mask.to(device)
         if time.monotonic() - shown > 5:
             shown = time.monotonic()
-            print(f"{min(start + batch_size, len(order))}/{len(order)} prompts {verb}", file=sys.stderr, flush=True)
+            print(
+                f"{min(start + batch_size, len(order))}/{len(order)} prompts {verb}",
+                file=sys.stderr,
+                flush=True,
+            )

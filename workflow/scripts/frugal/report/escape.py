@@ -56,8 +56,7 @@ def one_line(value: object) -> str:
     """
     text = " ".join(str(value).split())
     return "".join(
-        UNPRINTABLE if unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Co", "Cn") else letter
-        for letter in text
+        UNPRINTABLE if unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Co", "Cn") else letter for letter in text
     )
 
 
@@ -83,7 +82,5 @@ def latex(value: object) -> str:
 
 def latex_letters(value: object) -> str:
     """Text in the letters that pdfLaTeX can print, with places to break words that are very long."""
-    printable = "".join(
-        letter if letter.isascii() or letter in LATEX_LETTERS else SQUARE for letter in one_line(value)
-    )
+    printable = "".join(letter if letter.isascii() or letter in LATEX_LETTERS else SQUARE for letter in one_line(value))
     return re.sub(rf"\S{{{LONGEST_WORD}}}(?=\S)", lambda match: match.group(0) + ZERO_WIDTH_SPACE, printable)

@@ -65,9 +65,7 @@ class Run:
     @cached_property
     def config(self) -> dict[str, Any] | None:
         """The run's resolved settings."""
-        return _read(
-            self.folder / "config.yaml", lambda path: yaml.safe_load(path.read_text(encoding="utf-8"))
-        )
+        return _read(self.folder / "config.yaml", lambda path: yaml.safe_load(path.read_text(encoding="utf-8")))
 
     @cached_property
     def history(self) -> pd.DataFrame | None:

@@ -30,9 +30,7 @@ def pair_accuracy(predictions: pd.DataFrame) -> pd.Series:
     return (first + second) / 2
 
 
-def compare(
-    first: pd.DataFrame, second: pd.DataFrame, samples: int = SAMPLES, seed: int = 0
-) -> Comparison | None:
+def compare(first: pd.DataFrame, second: pd.DataFrame, samples: int = SAMPLES, seed: int = 0) -> Comparison | None:
     """Paired bootstrap of the difference in accuracy, over the pairs that both systems answered.
 
     Users are resampled, not pairs, because a user's pairs are not independent. The interval is the

@@ -105,9 +105,7 @@ class HtmlView(View):
     def page(self, markdown: str, title: str, subtitle: str, template) -> str:
         body = to_format(markdown, "html5")
         sections = re.findall(r'<h2\s+id="([^"]+)">\s*(.*?)\s*</h2>', body, flags=re.DOTALL)
-        return template.render(
-            title=escape.html(title), subtitle=escape.html(subtitle), sections=sections, body=body
-        )
+        return template.render(title=escape.html(title), subtitle=escape.html(subtitle), sections=sections, body=body)
 
 
 class LatexView(View):

@@ -96,9 +96,7 @@ def position_bias(results: Results) -> Figure:
     runs = [run for run in results.of(EXPERIMENT) if run.role != "rule" and has_options(run)]
     columns = min(max(len(runs), 1), 3)
     rows = -(-max(len(runs), 1) // columns)
-    figure, panels = plt.subplots(
-        rows, columns, figsize=(WIDTH, 2.7 * rows + 0.4), sharex=True, squeeze=False
-    )
+    figure, panels = plt.subplots(rows, columns, figsize=(WIDTH, 2.7 * rows + 0.4), sharex=True, squeeze=False)
     palette = colours(["A", "B"])
     for axes, run in zip(panels.flat, runs, strict=False):
         axes.set_title(label(run))

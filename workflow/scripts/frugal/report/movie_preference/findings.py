@@ -53,9 +53,7 @@ def _training_helps(tables: Tables, principal: str | None) -> list[str]:
     accuracy = _rows(tables, "movie_preference_accuracy")
     trained, base = _row(accuracy, run=principal or "tuned"), _row(accuracy, run="base")
     if not _known(trained, "accuracy") or not _known(base, "accuracy"):
-        return [
-            "Whether training helps cannot be said: the trained or the untuned model's results are missing."
-        ]
+        return ["Whether training helps cannot be said: the trained or the untuned model's results are missing."]
     sentences = [
         f"The trained model ({trained['system']}) has an accuracy of {interval(trained, 'accuracy')}, "
         f"the untuned model of {interval(base, 'accuracy')}."

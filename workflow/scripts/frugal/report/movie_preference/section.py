@@ -73,6 +73,5 @@ def software(results: Results) -> list[dict[str, Any]]:
         if versions:
             groups.setdefault(versions, []).append(label(run))
     return [
-        {"systems": systems, "versions": [" ".join(pair) for pair in versions]}
-        for versions, systems in groups.items()
+        {"systems": systems, "versions": [" ".join(pair) for pair in versions]} for versions, systems in groups.items()
     ]
