@@ -15,7 +15,7 @@ rule movie_preference:
 rule write_run_config:
     # The resolved settings of one run, beside its results.
     output:
-        RESULTS + "/{experiment}/{variant}/config.yaml",
+        f"{RESULTS}/{{experiment}}/{{variant}}/config.yaml",
     log:
         f"logs/{STUDY.study}/write_run_config/{{experiment}}/{{variant}}.log",
     conda:
@@ -30,11 +30,11 @@ rule write_run_config:
 rule make_preference_pairs:
     # Ratings to contrastive pairs; the test users are in no training pair.
     input:
-        config=ancient(MOVIE_PREFERENCE + "/{variant}/config.yaml"),
+        config=ancient(f"{MOVIE_PREFERENCE}/{{variant}}/config.yaml"),
         interactions=dataset_file("movie_preference", "interactions.parquet"),
         catalogue=dataset_file("movie_preference", "items.parquet"),
     output:
-        expand(PAIRS + "/{{variant}}/{part}.jsonl", part=["train", "validation", "test"]),
+        expand(f"{PAIRS}/{{{{variant}}}}/{{part}}.jsonl", part=["train", "validation", "test"]),
     log:
         f"logs/{STUDY.study}/make_preference_pairs/{{variant}}.log",
     conda:
@@ -50,13 +50,13 @@ rule make_preference_pairs:
 rule train_movie_preference:
     # LoRA on the pairs of one variant. A killed run continues from its checkpoint.
     input:
-        config=ancient(MOVIE_PREFERENCE + "/{variant}/config.yaml"),
+        config=ancient(f"{MOVIE_PREFERENCE}/{{variant}}/config.yaml"),
         model=model_folder("movie_preference"),
-        train=PAIRS + "/{variant}/train.jsonl",
+        train=f"{PAIRS}/{{variant}}/train.jsonl",
     output:
-        adapter=directory(MOVIE_PREFERENCE + "/{variant}/adapter"),
-        history=MOVIE_PREFERENCE + "/{variant}/history.csv",
-        training=MOVIE_PREFERENCE + "/{variant}/training.json",
+        adapter=directory(f"{MOVIE_PREFERENCE}/{{variant}}/adapter"),
+        history=f"{MOVIE_PREFERENCE}/{{variant}}/history.csv",
+        training=f"{MOVIE_PREFERENCE}/{{variant}}/training.json",
     log:
         f"logs/{STUDY.study}/train_movie_preference/{{variant}}.log",
     benchmark:
@@ -82,9 +82,9 @@ rule train_movie_preference:
 rule evaluate_movie_preference:
     # Both orders of every test pair, by log-probabilities; the base model is the run without an adapter.
     input:
-        config=ancient(MOVIE_PREFERENCE + "/{variant}/config.yaml"),
+        config=ancient(f"{MOVIE_PREFERENCE}/{{variant}}/config.yaml"),
         model=model_folder("movie_preference"),
-        test=PAIRS + "/{variant}/test.jsonl",
+        test=f"{PAIRS}/{{variant}}/test.jsonl",
         adapter=lambda wildcards: (
             [] if wildcards.variant == BASE else f"{MOVIE_PREFERENCE}/{wildcards.variant}/adapter"
         ),
@@ -92,9 +92,9 @@ rule evaluate_movie_preference:
             [] if wildcards.variant == BASE else f"{MOVIE_PREFERENCE}/{wildcards.variant}/training.json"
         ),
     output:
-        metrics=MOVIE_PREFERENCE + "/{variant}/metrics.json",
-        predictions=MOVIE_PREFERENCE + "/{variant}/predictions.parquet",
-        examples=MOVIE_PREFERENCE + "/{variant}/examples.jsonl",
+        metrics=f"{MOVIE_PREFERENCE}/{{variant}}/metrics.json",
+        predictions=f"{MOVIE_PREFERENCE}/{{variant}}/predictions.parquet",
+        examples=f"{MOVIE_PREFERENCE}/{{variant}}/examples.jsonl",
     log:
         f"logs/{STUDY.study}/evaluate_movie_preference/{{variant}}.log",
     benchmark:
@@ -128,7 +128,7 @@ rule score_preference_baselines:
         test=f"{PAIRS}/{BASE}/test.jsonl",
     output:
         expand(
-            MOVIE_PREFERENCE + "/baseline_{name}/{file}",
+            f"{MOVIE_PREFERENCE}/baseline_{{name}}/{{file}}",
             name=BASELINES["movie_preference"],
             file=["metrics.json", "predictions.parquet"],
         ),
@@ -149,10 +149,10 @@ rule score_preference_baselines:
 rule describe_adapter:
     # The adapter's model card, from its results.
     input:
-        config=ancient(MOVIE_PREFERENCE + "/{variant}/config.yaml"),
-        metrics=MOVIE_PREFERENCE + "/{variant}/metrics.json",
+        config=ancient(f"{MOVIE_PREFERENCE}/{{variant}}/config.yaml"),
+        metrics=f"{MOVIE_PREFERENCE}/{{variant}}/metrics.json",
     output:
-        MOVIE_PREFERENCE + "/{variant}/README.md",
+        f"{MOVIE_PREFERENCE}/{{variant}}/README.md",
     log:
         f"logs/{STUDY.study}/describe_adapter/{{variant}}.log",
     conda:

@@ -89,7 +89,8 @@ def main() -> None:
         read_json(args.training) if args.training else None,
         provenance(run.seed, hash_inputs(test=args.test, config=args.config)),
     )
-    print(f"accuracy {metrics['accuracy']:.3f} on {len(records)} pairs in both orders", file=sys.stderr)
+    name = f"movie_preference/{args.metrics.parent.name}"
+    print(f"{name}: accuracy {metrics['accuracy']:.3f} on {len(records)} pairs in both orders", file=sys.stderr)
 
 
 def score(model, tokenizer, records: list[dict], run: MoviePreferenceRun) -> pd.DataFrame:

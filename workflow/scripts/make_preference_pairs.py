@@ -26,7 +26,7 @@ def main() -> None:
             records = to_records(catalogue, parts[part], run, part)
             temporary.write_text(to_jsonl(records), encoding="utf-8", newline="\n")
         users = len({pair.user for pair in parts[part]})
-        print(f"{part}: {len(parts[part])} pairs of {users} users", file=sys.stderr)
+        print(f"{args.output.name}/{part}: {len(parts[part])} pairs of {users} users", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ def main() -> int | None:
             model_settings=run.model,
             seed=run.seed,
             checkpoints=args.checkpoints / key,
-            run_name=f"movie_preference-{args.adapter.parent.name}",
+            run_name=f"movie_preference/{args.adapter.parent.name}",
         )
     except training.DeadlineReached as reached:
         print(f"deadline: saved at {reached}; run again to continue", file=sys.stderr)

@@ -48,6 +48,14 @@ def test_loss_falls_on_the_response_and_its_end_only():
     assert example["labels"][-1] == tokenizer.eos_token_id
 
 
+def test_loss_on_the_answer_is_one_token():
+    tokenizer = byte_tokenizer()
+    example = encode_example(tokenizer, RECORD | {"loss_on": "answer", "liked_option": "B"}, max_length=200)
+    assert tokenizer.decode(example["input_ids"]) == prompt(RECORD) + "Option B"
+    assert [label for label in example["labels"] if label != -100] == [tokenizer("B")["input_ids"][0]]
+    assert example["labels"][-1] == example["input_ids"][-1]
+
+
 @given(st.text(max_size=50), st.text(min_size=1, max_size=50), st.integers(16, 200))
 def test_a_long_prompt_loses_its_beginning_and_never_its_response(text, output, max_length):
     tokenizer = byte_tokenizer()

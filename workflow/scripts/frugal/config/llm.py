@@ -62,6 +62,7 @@ class TrainingSettings(Settings):
     lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup"] = "linear"
     warmup_steps: int = Field(5, ge=0)
     weight_decay: float = Field(0.0, ge=0, lt=1)
+    adam_beta2: float = Field(0.999, gt=0, lt=1, description="Lower forgets the large first gradients sooner.")
     max_grad_norm: float = Field(1.0, gt=0)
     optim: Literal["adamw_torch", "adamw_8bit", "paged_adamw_8bit"] = Field(
         "adamw_8bit",

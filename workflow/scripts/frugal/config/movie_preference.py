@@ -41,7 +41,10 @@ class PairSettings(Settings):
         description="Share of training pairs whose negative matches the liked film's popularity.",
     )
     reasoning_fraction: float = Field(
-        1.0, ge=0, le=1, description="Share of training answers that go on to give the reasoning."
+        1.0,
+        ge=0,
+        le=1,
+        description="Share of training answers that give the reasoning; of the others only the letter is learnt.",
     )
     train_examples: int = Field(1000, ge=1)
     validation_examples: int = Field(50, ge=1)

@@ -24,7 +24,9 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}:" if mark else ""
-        raise FrugalError(f"{path}:{line} not valid YAML: {getattr(error, 'problem', None) or first_line(error)}") from None
+        raise FrugalError(
+            f"{path}:{line} not valid YAML: {getattr(error, 'problem', None) or first_line(error)}"
+        ) from None
     if not isinstance(data, dict):
         raise FrugalError(f"{path}: expected keys and values, got {describe(data)}")
     return data

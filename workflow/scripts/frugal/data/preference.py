@@ -17,10 +17,8 @@ from frugal.config.movie_preference import MoviePreferenceRun, PairSettings
 from frugal.errors import FrugalError
 
 PARTS = ("train", "validation", "test")
-CONTRASTIVE_INSTRUCTION = (
-    "Decide which of the two films this user would like better, going by the films that the user liked, and say why."
-)
-NEXT_FILM_INSTRUCTION = "Name a film that this user would like next, going by the films that the user liked."
+CONTRASTIVE_INSTRUCTION = "Which of the two films would this user like better, and why?"
+NEXT_FILM_INSTRUCTION = "Which film would this user like next?"
 #: A hard negative is drawn from this many unseen films around the liked film's place in popularity.
 POPULARITY_NEIGHBOURS = 20
 #: Draws for one pair before its user is passed over for another.
@@ -191,6 +189,9 @@ def to_records(
 ) -> Iterator[dict[str, object]]:
     """Alpaca records (`instruction`, `input`, `output`) with the pair's facts beside them.
 
+    Where the answer carries no reasoning, `loss_on` says "answer": the letter alone is to be learnt,
+    and the few words around it, the same in every example, do not drown it.
+
     Positions and reasoning are drawn from streams of their own, so that variants that differ in
     them hold the same pairs.
     """
@@ -204,12 +205,14 @@ def to_records(
             "instruction": CONTRASTIVE_INSTRUCTION,
             "input": contrastive_input(catalogue, pair, liked_option, settings.history_genres),
             "output": contrastive_output(catalogue, pair, liked_option, bool(with_reasoning)),
+            "loss_on": "response" if with_reasoning else "answer",
         }
         if settings.format == "next_film":
             record = {
                 "instruction": NEXT_FILM_INSTRUCTION,
                 "input": history_line(catalogue, pair.history, settings.history_genres),
                 "output": catalogue.titles[pair.liked],
+                "loss_on": "response",
             }
         yield record | {
             "liked_option": liked_option,

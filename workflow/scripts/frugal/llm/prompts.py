@@ -41,12 +41,18 @@ def answer_tokens(tokenizer) -> tuple[list[int], int, int]:
 def encode_example(tokenizer, record: dict[str, Any], max_length: int) -> dict[str, list[int]]:
     """Tokens and labels of one training example; the loss falls on the response and its end only.
 
-    Prompt and response are tokenised apart, as they are when a prompt is scored. A prompt that
-    does not fit loses its beginning, so that options and response are always whole.
+    With `loss_on: answer` it falls on the one token that tells Option A from Option B, and the
+    example ends there. Prompt and response are tokenised apart, as they are when a prompt is scored.
+    A prompt that does not fit loses its beginning, so that options and response are always whole.
     """
     prompt_ids = tokenizer(prompt(record))["input_ids"]
-    response_ids = tokenizer(record["output"], add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
-    response_ids = response_ids[: max_length - 1]
+    if record.get("loss_on") == "answer":
+        prefix, token_a, token_b = answer_tokens(tokenizer)
+        prompt_ids += prefix
+        response_ids = [token_a if record["liked_option"] == "A" else token_b]
+    else:
+        response_ids = tokenizer(record["output"], add_special_tokens=False)["input_ids"]
+        response_ids = [*response_ids, tokenizer.eos_token_id][: max_length - 1]
     prompt_ids = prompt_ids[max(0, len(prompt_ids) + len(response_ids) - max_length) :]
     return {
         "input_ids": prompt_ids + response_ids,

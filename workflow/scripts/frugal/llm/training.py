@@ -37,7 +37,8 @@ class Progress(TrainerCallback):
     continued reports its own training time, not that of its last piece.
     """
 
-    def __init__(self, deadline_minutes: float | None = None):
+    def __init__(self, name: str, deadline_minutes: float | None = None):
+        self.name = name
         self.deadline = None if deadline_minutes is None else deadline_minutes * 60
         self.seconds_before = 0.0
         self.started = self.shown = 0.0
@@ -68,7 +69,7 @@ class Progress(TrainerCallback):
         remaining = (time.monotonic() - self.started) / max(done, 1) * (state.max_steps - state.global_step)
         speed = state.num_input_tokens_seen / self.seconds if self.seconds else 0
         print(
-            f"step {state.global_step}/{state.max_steps}  loss {float(logs['loss']):.4f}  "
+            f"{self.name}: step {state.global_step}/{state.max_steps}  loss {float(logs['loss']):.4f}  "
             f"{speed:.0f} tokens/s  {format_seconds(remaining)} left",
             file=sys.stderr,
             flush=True,
@@ -146,7 +147,7 @@ def train_adapter(
         DeadlineReached: the deadline came first; a checkpoint holds the state.
         FrugalError: the loss is no longer a number.
     """
-    progress = Progress(training.deadline_minutes)
+    progress = Progress(run_name, training.deadline_minutes)
     trainer = trainer_class(
         model=model,
         args=sft_config(training, model_settings, seed, checkpoints, run_name),

@@ -1,0 +1,56 @@
+"""Files are whole or absent."""
+
+import json
+
+import pytest
+
+from frugal.files import atomic_path, read_json, sha256_file, sha256_tree, write_json, write_text
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    target = tmp_path / "result.json"
+    write_json(target, {"a": 1})
+    with pytest.raises(ZeroDivisionError), atomic_path(target) as temporary:
+        temporary.write_text(f"half {1 / 0}")
+    assert read_json(target) == {"a": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["result.json"]
+
+
+def test_a_block_that_fails_after_writing_leaves_nothing_half_done(tmp_path):
+    def write_half():
+        with atomic_path(tmp_path / "result.txt") as temporary:
+            temporary.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_half()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_replaces_a_folder(tmp_path):
+    for content in ("old", "new"):
+        with atomic_path(tmp_path / "folder") as temporary:
+            temporary.mkdir()
+            (temporary / content).write_text(content)
+    assert [path.name for path in (tmp_path / "folder").iterdir()] == ["new"]
+
+
+def test_nan_is_no_json(tmp_path):
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(tmp_path / "x.json", {"a": float("nan")})
+    assert not (tmp_path / "x.json").exists()
+
+
+def test_hashes(tmp_path):
+    write_text(tmp_path / "a", "abc")
+    assert sha256_file(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    before = sha256_tree([tmp_path])
+    (tmp_path / "a").rename(tmp_path / "b")
+    assert sha256_tree([tmp_path]) != before
+
+
+def test_json_is_written_for_people(tmp_path):
+    write_json(tmp_path / "x.json", {"title": "Léon"})
+    text = (tmp_path / "x.json").read_text(encoding="utf-8")
+    assert "Léon" in text
+    assert json.loads(text) == {"title": "Léon"}

@@ -1,0 +1,83 @@
+"""Snakemake, run for real in a copy of the repository; the smoke study is run once for all tests."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+class Checkout:
+    """A copy of the repository in which a test may do as it likes."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def run(self, *arguments: str, check: bool = True, **options) -> subprocess.CompletedProcess:
+        """Run a command in the checkout, with this Python's programs first on the path."""
+        result = subprocess.run(
+            arguments, cwd=self.folder, env=self.environment(), capture_output=True, text=True, **options
+        )
+        if check and result.returncode:
+            raise AssertionError(f"{' '.join(arguments)}\n{result.stdout}\n{result.stderr}")
+        return result
+
+    def environment(self) -> dict[str, str]:
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        return {**os.environ, "PATH": path, "COLUMNS": "120"} | {"HF_TOKEN": ""}
+
+    def snakemake(self, *arguments: str, **options) -> subprocess.CompletedProcess:
+        return self.run("snakemake", "--cores", "2", *arguments, **options)
+
+    def plan(self, configfile: str, *arguments: str) -> dict[str, int]:
+        """What a dry run would do: rule -> jobs."""
+        text = self.snakemake("--dry-run", "--configfile", configfile, *arguments).stdout
+        return {
+            name.strip().replace(" ", "_"): int(count)
+            for name, count in re.findall(r"^ (\w[\w ]*?) {2,}(\d+) *$", text, re.MULTILINE)
+            if name.strip() not in ("total", "all")
+        }
+
+    def study(self, name: str, change=None, base: str = "config/smoke.yaml") -> str:
+        """Write a study derived from another one; returns its path."""
+        data = yaml.safe_load((self.folder / base).read_text(encoding="utf-8"))
+        data["study"] = name
+        if change:
+            change(data)
+        (self.folder / f"config/{name}.yaml").write_text(yaml.safe_dump(data), encoding="utf-8")
+        return f"config/{name}.yaml"
+
+
+def tracked_files() -> list[str]:
+    output = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    return [name for name in output.split("\0") if name and (REPOSITORY / name).exists()]
+
+
+@pytest.fixture(scope="session")
+def checkout(tmp_path_factory) -> Checkout:
+    """A fresh copy of what git tracks, as a clone would have it."""
+    folder = tmp_path_factory.mktemp("checkout")
+    for name in tracked_files():
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(REPOSITORY / name, target)
+    return Checkout(folder)
+
+
+@pytest.fixture(scope="session")
+def smoke(checkout) -> Checkout:
+    """The checkout with a finished smoke study."""
+    checkout.snakemake("--configfile", "config/smoke.yaml", timeout=900)
+    return checkout

@@ -1,0 +1,233 @@
+"""The smoke study, from nothing to its report, and what does and does not run again."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+
+import pandas as pd
+import pytest
+from safetensors.torch import load_file
+
+pytestmark = pytest.mark.workflow
+SYSTEMS = [
+    "base",
+    "tuned",
+    "always_a",
+    "next_film",
+    "baseline_always_a",
+    "baseline_popularity",
+    "baseline_genre_overlap",
+    "baseline_ease",
+]
+
+
+@pytest.mark.parametrize("name", ["config", "full", "smoke"])
+def test_each_shipped_study_has_a_plan(checkout, name):
+    plan = checkout.plan(f"config/{name}.yaml")
+    assert plan["train_movie_preference"] >= 2
+    assert plan["write_report"] == 1
+
+
+def test_the_default_study_is_the_laptop_study(checkout):
+    result = checkout.snakemake("--dry-run")
+    assert "results/laptop" in checkout.snakemake("--dry-run", "--printshellcmds").stdout + result.stdout
+
+
+def test_named_targets(checkout):
+    targets = checkout.run("snakemake", "--list-target-rules").stdout.split()
+    assert {"data", "models", "movie_preference", "tables", "figures", "report"} <= set(targets)
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_every_system_leaves_its_metrics(smoke, system):
+    folder = smoke.folder / "results/smoke/movie_preference" / system
+    result = json.loads((folder / "metrics.json").read_text())
+    assert set(result) == {"metrics", "intervals", "training", "provenance"}
+    for name in ("accuracy", "accuracy_easy", "accuracy_hard", "swap_consistency", "auc"):
+        low, high = result["intervals"][name]
+        assert 0 <= low <= result["metrics"][name] <= high <= 1, name
+    trained = system in ("tuned", "always_a", "next_film")
+    assert (result["training"] is not None) == trained
+    assert result["provenance"]["hardware"]["cores"] >= 1
+    predictions = pd.read_parquet(folder / "predictions.parquet")
+    assert predictions["kind"].value_counts().to_dict() == {"easy": 12, "hard": 12}
+
+
+def test_systems_meet_on_the_same_pairs(smoke):
+    def pairs(system):
+        table = pd.read_parquet(smoke.folder / "results/smoke/movie_preference" / system / "predictions.parquet")
+        return table[["user", "kind", "liked", "other"]]
+
+    for system in SYSTEMS[1:]:
+        pd.testing.assert_frame_equal(pairs("base"), pairs(system))
+
+
+def test_adapters_load_in_plain_peft(smoke):
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    base = AutoModelForCausalLM.from_pretrained(smoke.folder / "data/models/tiny-random-llama")
+    model = PeftModel.from_pretrained(base, smoke.folder / "results/smoke/movie_preference/tuned/adapter")
+    assert model.peft_config["default"].r == 4
+    assert "base_model:" in (smoke.folder / "results/smoke/movie_preference/tuned/README.md").read_text()
+
+
+def test_the_report_is_there_in_all_forms(smoke):
+    report = smoke.folder / "results/smoke/report"
+    for name in ("report.md", "report.html", "report.tex"):
+        assert (report / name).stat().st_size > 1000, name
+    assert {path.suffix for path in (report / "tables").iterdir()} == {".csv", ".md", ".tex"}
+    assert {path.suffix for path in (report / "figures").iterdir()} == {".svg", ".pdf"}
+
+
+def test_logs_say_how_far_a_training_is(smoke):
+    log = (smoke.folder / "logs/smoke/train_movie_preference/tuned.log").read_text()
+    assert "movie_preference/tuned: step 8/8  loss " in log
+    assert "tokens/s" in log
+    assert "Traceback" not in log
+
+
+def test_a_second_run_has_nothing_to_do(smoke):
+    assert smoke.plan("config/smoke.yaml") == {}
+    started = time.monotonic()
+    result = smoke.snakemake("--configfile", "config/smoke.yaml")
+    assert "Nothing to be done" in result.stdout + result.stderr
+    assert time.monotonic() - started < 60
+
+
+def changed_plan(smoke, change):
+    original = (smoke.folder / "config/smoke.yaml").read_text()
+    try:
+        smoke.study("smoke", change)
+        return smoke.plan("config/smoke.yaml")
+    finally:
+        (smoke.folder / "config/smoke.yaml").write_text(original)
+
+
+def test_one_key_of_one_variant_reruns_that_variant(smoke):
+    def change(data):
+        data["movie_preference"]["variants"]["always_a"]["training"] = {"learning_rate": 0.002}
+
+    plan = changed_plan(smoke, change)
+    assert plan["train_movie_preference"] == 1
+    assert plan["evaluate_movie_preference"] == 1
+    assert plan["write_report"] == 1
+    assert "make_preference_pairs" not in plan
+    assert "fetch" not in plan
+
+
+def test_a_key_of_the_evaluation_trains_nothing(smoke):
+    def change(data):
+        data["movie_preference"]["evaluation"]["max_new_tokens"] = 9
+
+    plan = changed_plan(smoke, change)
+    assert plan["evaluate_movie_preference"] == 4
+    assert "train_movie_preference" not in plan
+
+
+def test_file_times_do_not_matter(smoke):
+    """As after a clone: the code is new, and nothing runs."""
+    for path in (smoke.folder / "workflow").rglob("*.py"):
+        os.utime(path)
+    assert smoke.plan("config/smoke.yaml") == {}
+
+
+def test_changed_code_reruns_what_it_touches(smoke):
+    path = smoke.folder / "workflow/scripts/frugal/recsys/ease.py"
+    original = path.read_text()
+    try:
+        path.write_text(original + "\n# a comment is not code\n")
+        assert smoke.plan("config/smoke.yaml") == {}
+        path.write_text(original + "\nCHANGED = True\n")
+        plan = smoke.plan("config/smoke.yaml")
+        assert plan["score_preference_baselines"] == 1
+        assert "train_movie_preference" not in plan
+    finally:
+        path.write_text(original)
+
+
+def test_killed_and_continued_equals_uninterrupted(smoke):
+    def longer(data):
+        data["movie_preference"]["pairs"]["train_examples"] = 160
+        data["movie_preference"]["variants"] = {"tuned": {}}
+
+    def target(study):
+        return f"results/{study}/movie_preference/tuned/adapter"
+
+    smoke.snakemake("--configfile", smoke.study("whole", longer), "--", target("whole"))
+    study = smoke.study("pieces", longer)
+    log = smoke.folder / "logs/pieces/train_movie_preference/tuned.log"
+    process = subprocess.Popen(
+        ["snakemake", "--cores", "2", "--configfile", study, "--", target("pieces")],
+        cwd=smoke.folder,
+        env=smoke.environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 240
+    while not (log.exists() and ": step 7/" in log.read_text()):
+        assert process.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < deadline, "the training never reached step 7"
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (smoke.folder / target("pieces") / "adapter_model.safetensors").exists()
+    assert list((smoke.folder / "checkpoints/pieces/movie_preference/tuned").rglob("trainer_state.json"))
+
+    smoke.snakemake("--unlock", "--configfile", study)
+    smoke.snakemake("--configfile", study, "--", target("pieces"))
+    assert "training continues at step" in log.read_text()
+    whole = load_file(smoke.folder / target("whole") / "adapter_model.safetensors")
+    pieces = load_file(smoke.folder / target("pieces") / "adapter_model.safetensors")
+    assert whole.keys() == pieces.keys()
+    assert all(whole[name].equal(pieces[name]) for name in whole)
+
+
+def test_the_same_seed_gives_the_same_pairs_and_metrics_files_differ_in_speed_only(smoke):
+    study = smoke.study("again")
+    smoke.snakemake("--configfile", study, "--", "results/again/movie_preference/tuned/metrics.json")
+    for part in ("train", "validation", "test"):
+        first, second = (
+            (smoke.folder / f"data/pairs/{name}/movie_preference/tuned/{part}.jsonl").read_bytes()
+            for name in ("smoke", "again")
+        )
+        assert first == second
+    first, second = (
+        json.loads((smoke.folder / f"results/{name}/movie_preference/tuned/metrics.json").read_text())
+        for name in ("smoke", "again")
+    )
+    measured = {"seconds_per_recommendation", "seconds_per_scored_pair", "peak_rss_mb"}
+    for name in set(first["metrics"]) - measured:
+        assert first["metrics"][name] == second["metrics"][name], name
+    assert first["training"]["final_loss"] == second["training"]["final_loss"]
+
+
+def test_snakemake_report_with_captions(smoke):
+    smoke.snakemake("--configfile", "config/smoke.yaml", "--report", "report-of-the-run.html")
+    text = (smoke.folder / "report-of-the-run.html").read_text()
+    assert "movie_preference_accuracy" in text
+
+
+def test_recommendations(smoke):
+    command = ["python", "workflow/scripts/recommend_films.py", "--run", "results/smoke/movie_preference/tuned"]
+    answer = smoke.run(
+        *command, "--liked", "Toy Story (1995)", "--candidates", "Fargo (1996)", "Heat (1995)", "Scream (1996)"
+    )
+    lines = answer.stdout.splitlines()
+    assert [line[:3] for line in lines[:3]] == ["1. ", "2. ", "3. "]
+    assert {line[3:].split("  (")[0] for line in lines[:3]} == {"Fargo (1996)", "Heat (1995)", "Scream (1996)"}
+
+    unknown = smoke.run(*command, "--liked", "Toy Storry (1995)", "--candidates", "a", "b", check=False)
+    assert unknown.returncode == 1
+    assert "error: no film has the title 'Toy Storry (1995)'; did you mean 'Toy Story (1995)'" in unknown.stderr
+    assert "Traceback" not in unknown.stderr
+
+    requests = '{"liked": ["Toy Story (1995)"], "candidates": ["Fargo (1996)", "Heat (1995)"]}\nnot json\n'
+    many = smoke.run(*command, "--requests", "-", input=requests, check=False)
+    first, second = map(json.loads, many.stdout.splitlines())
+    assert len(first["ranking"]) == 2
+    assert second["error"].startswith("line 2: not a JSON object")
+    assert many.returncode == 1
