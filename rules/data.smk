@@ -2,7 +2,7 @@
 
 
 rule data:
-    # The prepared data of every experiment.
+    """The prepared data of every experiment."""
     input:
         expand(
             "data/prepared/{name}/{file}",
@@ -12,7 +12,7 @@ rule data:
 
 
 rule models:
-    # The base models of every experiment.
+    """The base models of every experiment."""
     input:
         expand(
             "data/models/{name}",
@@ -21,7 +21,7 @@ rule models:
 
 
 rule fetch:
-    # Download, check and unpack one data set or model.
+    """Download, check and unpack one data set or model."""
     output:
         directory("data/raw/{name}"),
     log:
@@ -38,7 +38,7 @@ rule fetch:
 
 
 rule prepare_interactions:
-    # Ratings and film descriptions, in any format, to Parquet.
+    """Ratings and film descriptions, in any format, to Parquet."""
     input:
         raw="data/raw/{name}",
     output:
@@ -62,7 +62,7 @@ rule prepare_interactions:
 
 
 rule prepare_model:
-    # A fetched model, converted once to safetensors.
+    """A fetched model, converted once to safetensors."""
     input:
         raw=lambda wildcards: [] if is_random(wildcards.name) else f"data/raw/{wildcards.name}",
     output:

@@ -5,7 +5,7 @@ PAIRS = f"data/pairs/{STUDY.study}/movie_preference"
 
 
 rule movie_preference:
-    # Every run of the experiment, and its baselines.
+    """Every run of the experiment, and its baselines."""
     input:
         expand(f"{MOVIE_PREFERENCE}/{{variant}}/metrics.json", variant=RUNS["movie_preference"]),
         expand(f"{MOVIE_PREFERENCE}/baseline_{{name}}/metrics.json", name=BASELINES["movie_preference"]),
@@ -13,7 +13,7 @@ rule movie_preference:
 
 
 rule write_run_config:
-    # The resolved settings of one run, beside its results.
+    """The resolved settings of one run, beside its results."""
     output:
         f"{RESULTS}/{{experiment}}/{{variant}}/config.yaml",
     log:
@@ -28,7 +28,7 @@ rule write_run_config:
 
 
 rule make_preference_pairs:
-    # Ratings to contrastive pairs; the test users are in no training pair.
+    """Ratings to contrastive pairs; the test users are in no training pair."""
     input:
         config=ancient(f"{MOVIE_PREFERENCE}/{{variant}}/config.yaml"),
         interactions=dataset_file("movie_preference", "interactions.parquet"),
@@ -48,7 +48,7 @@ rule make_preference_pairs:
 
 
 rule train_movie_preference:
-    # LoRA on the pairs of one variant. A killed run continues from its checkpoint.
+    """LoRA on the pairs of one variant. A killed run continues from its checkpoint."""
     input:
         config=ancient(f"{MOVIE_PREFERENCE}/{{variant}}/config.yaml"),
         model=model_folder("movie_preference"),
@@ -80,7 +80,7 @@ rule train_movie_preference:
 
 
 rule evaluate_movie_preference:
-    # Both orders of every test pair, by log-probabilities; the base model is the run without an adapter.
+    """Both orders of every test pair, by log-probabilities; the base model is the run without an adapter."""
     input:
         config=ancient(f"{MOVIE_PREFERENCE}/{{variant}}/config.yaml"),
         model=model_folder("movie_preference"),
@@ -120,7 +120,7 @@ rule evaluate_movie_preference:
 
 
 rule score_preference_baselines:
-    # The same test pairs by rules: always A, popularity, shared genres, EASE.
+    """The same test pairs by rules: always A, popularity, shared genres, EASE."""
     input:
         config=ancient(f"{MOVIE_PREFERENCE}/{BASE}/config.yaml"),
         interactions=f"data/prepared/{STUDY.movie_preference.dataset}/interactions.parquet",
@@ -147,7 +147,7 @@ rule score_preference_baselines:
 
 
 rule describe_adapter:
-    # The adapter's model card, from its results.
+    """The adapter's model card, from its results."""
     input:
         config=ancient(f"{MOVIE_PREFERENCE}/{{variant}}/config.yaml"),
         metrics=f"{MOVIE_PREFERENCE}/{{variant}}/metrics.json",

@@ -31,7 +31,7 @@ REPORT_OPTIONS = f"--results {RESULTS} --study {STUDY.study} --runs {' '.join(RE
 
 
 rule tables:
-    # The tables of all experiments.
+    """The tables of all experiments."""
     input:
         expand(
             f"{REPORT}/tables/{{name}}.{{format}}",
@@ -41,7 +41,7 @@ rule tables:
 
 
 rule figures:
-    # The figures of all experiments.
+    """The figures of all experiments."""
     input:
         expand(
             f"{REPORT}/figures/{{name}}.{{format}}",
@@ -51,7 +51,7 @@ rule figures:
 
 
 rule report:
-    # The report in all its formats, with its tables and figures.
+    """The report in all its formats, with its tables and figures."""
     input:
         expand(f"{REPORT}/report.{{format}}", format=REPORT_FORMATS),
         rules.tables.input,
@@ -59,7 +59,7 @@ rule report:
 
 
 rule make_tables:
-    # Every table as CSV, Markdown and LaTeX; the paired tests are computed here.
+    """Every table as CSV, Markdown and LaTeX; the paired tests are computed here."""
     input:
         configs=ancient(expand(f"{RESULTS}/{{run}}/config.yaml", run=MODEL_RUNS)),
         metrics=expand(f"{RESULTS}/{{run}}/metrics.json", run=REPORTED_RUNS),
@@ -85,7 +85,7 @@ rule make_tables:
 
 
 rule plot_figures:
-    # Every figure as SVG and PDF.
+    """Every figure as SVG and PDF."""
     input:
         configs=ancient(expand(f"{RESULTS}/{{run}}/config.yaml", run=MODEL_RUNS)),
         metrics=expand(f"{RESULTS}/{{run}}/metrics.json", run=REPORTED_RUNS),
@@ -121,7 +121,7 @@ rule plot_figures:
 
 
 rule write_report:
-    # One template, rendered as Markdown, as one HTML file and as LaTeX.
+    """One template, rendered as Markdown, as one HTML file and as LaTeX."""
     input:
         tables=rules.make_tables.output,
         figures=rules.plot_figures.output,
