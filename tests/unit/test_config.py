@@ -133,7 +133,11 @@ BROKEN = [
 ]
 
 
-@pytest.mark.parametrize(("path", "value", "message"), BROKEN, ids=[f"{p}={v!r:.25}" for p, v, _ in BROKEN])
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    BROKEN,
+    ids=[f"{path}={'removed' if value is REMOVE else repr(value)[:25]}" for path, value, _ in BROKEN],
+)
 def test_broken_configurations(path, value, message):
     with pytest.raises(FrugalError) as error:
         load_study(changed(path, value), "my.yaml")
