@@ -17,7 +17,7 @@ help: ## these lines
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 report: .venv/ready ## run the study (STUDY=laptop, smoke or full) and write its report
-	@$(SNAKEMAKE) report
+	@$(SNAKEMAKE) all
 	@echo "results/$(STUDY)/report/report.html"
 
 .venv/ready: envs/requirements.txt

@@ -33,4 +33,5 @@ localrules:
 rule all:
     default_target: True
     input:
+        rules.movie_preference.input,
         rules.report.input,

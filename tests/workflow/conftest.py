@@ -37,7 +37,11 @@ class Checkout:
 
     def plan(self, configfile: str, *arguments: str) -> dict[str, int]:
         """What a dry run would do: rule -> jobs."""
-        text = self.snakemake("--dry-run", "--configfile", configfile, *arguments).stdout
+        result = self.snakemake("--dry-run", "--configfile", configfile, *arguments)
+        text = result.stdout + result.stderr
+        if "Nothing to be done" in text:
+            return {}
+        assert "Job stats" in text, text
         return {
             name.strip().replace(" ", "_"): int(count)
             for name, count in re.findall(r"^ (\w[\w ]*?) {2,}(\d+) *$", text, re.MULTILINE)

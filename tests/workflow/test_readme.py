@@ -11,7 +11,7 @@ pytestmark = pytest.mark.workflow
 def commands(text: str, program: str) -> list[str]:
     blocks = re.findall(r"^```\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     lines = "".join(blocks).replace("\\\n", " ").splitlines()
-    return [line.split("  #")[0].strip() for line in lines if line.startswith(program)]
+    return [line.split(" #")[0].strip() for line in lines if line.startswith(program)]
 
 
 def test_snakemake_commands_have_a_plan(checkout):

@@ -73,15 +73,23 @@ def test_only_the_adapter_learns(train, tmp_path, tiny_model_folder):
             assert torch.equal(weight.detach(), base[key].float()), name
 
 
-@pytest.mark.parametrize("optim", ["adamw_torch", "adamw_8bit"])
-def test_resumed_equals_uninterrupted(train, tmp_path, optim):
-    whole, _ = train(tmp_path / "whole", training={"optim": optim})
+@pytest.mark.parametrize(
+    ("optim", "model"),
+    [
+        ("adamw_torch", {}),
+        ("adamw_8bit", {}),
+        ("adamw_torch", {"quantization": "nf4"}),
+        ("adamw_8bit", {"quantization": "nf4", "compute_dtype": "bfloat16"}),
+    ],
+)
+def test_resumed_equals_uninterrupted(train, tmp_path, optim, model):
+    whole, _ = train(tmp_path / "whole", model=model, training={"optim": optim})
+    late = {"optim": optim, "deadline_minutes": 1e-9}
     with pytest.raises(DeadlineReached, match="step 1 of 4"):
-        train(tmp_path / "pieces", training={"optim": optim, "deadline_minutes": 1e-9})
-    # The deadline is part of a piece, not of what is learnt.
+        train(tmp_path / "pieces", model=model, training=late)
     with pytest.raises(DeadlineReached, match="step 2 of 4"):
-        train(tmp_path / "pieces", training={"optim": optim, "deadline_minutes": 1e-9})
-    pieces, record = train(tmp_path / "pieces", training={"optim": optim})
+        train(tmp_path / "pieces", model=model, training=late)
+    pieces, record = train(tmp_path / "pieces", model=model, training={"optim": optim})
     first, second = adapter_weights(whole, tmp_path / "a"), adapter_weights(pieces, tmp_path / "b")
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)

@@ -157,6 +157,11 @@ def train_adapter(
         callbacks=[progress],
     )
     trainer.remove_callback(PrinterCallback)  # `Progress` prints in its place
+    for parameter in trainer.model.parameters():
+        # TRL casts the adapter of a 4-bit model to bfloat16, and PEFT resumes it in float32: a run that was
+        # continued would differ. In float32 both are the same, and small updates are not rounded away.
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
     resume = last_good_checkpoint(checkpoints)
     mixed = model_settings.compute_dtype != "float32"
     with disable_input_dtype_casting(trainer.model, active=mixed):  # see loading.mixed_precision
