@@ -1,18 +1,23 @@
 # Everything that the rules share: the checked study, paths, and what a rule depends on.
 
+import json
 import sys
+from importlib.util import find_spec
 from pathlib import Path
+from shlex import quote
 
 ROOT = Path(workflow.basedir)
 ROOT = ROOT.parent if ROOT.name == "workflow" else ROOT
 SCRIPTS = ROOT / "workflow" / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
+from snakemake.settings.types import DeploymentMethod
+
 from frugal.config.registry import kind_of, load_datasets, load_models, missing_token
-from frugal.config.study import BASE, BASELINES, load_study, resolve
+from frugal.config.study import BASE, BASELINES, STAGES, load_study, plain, resolve
 from frugal.config.yaml_files import read_yaml
 from frugal.errors import FrugalError
-from frugal.fingerprint import fingerprint
+from frugal.fingerprint import code_hash
 
 CONFIG_FILE = str(workflow.configfiles[-1]) if workflow.configfiles else "config/config.yaml"
 
@@ -51,25 +56,33 @@ def run_of(wildcards, experiment):
     return RUNS[experiment][wildcards.variant]
 
 
-def depends_on(script, experiment=None, sections=()):
-    """A rule's `params` entry: rerun when the script's code or one of these sections of its run changes."""
+def depends_on(script):
+    """A rule's `params` entry: run again when the script's code, or what it imports of the library, changes."""
+    return code_hash(SCRIPTS / script)
 
-    def of_job(wildcards):
-        run = experiment and run_of(wildcards, experiment)
-        return fingerprint(SCRIPTS / script, run and run.model_dump(mode="json", include=set(sections)))
 
-    return of_job
+def settings_of(wildcards):
+    """The settings of a run as JSON: all of them, or those that one stage reads."""
+    run = run_of(wildcards, wildcards.experiment)
+    stage = wildcards.file.removeprefix("settings/")
+    return json.dumps(plain(run, None if stage == "config" else STAGES[wildcards.experiment][stage]))
+
+
+def training_environment(wildcards, experiment):
+    """The conda environment that a run trains in."""
+    return "unsloth" if run_of(wildcards, experiment).backend == "unsloth" else "llm"
 
 
 def local_path(wildcards):
     """The option that hands a user's own copy to the fetch script."""
     path = STUDY.local_paths.get(wildcards.name)
-    return f"--local-path '{path}'" if path else ""
+    return f"--local-path {quote(path)}" if path else ""
 
 
 def entry_of(wildcards):
-    """What the table says of a data set or model, as text: fetched and prepared again when it changes."""
-    return (DATASETS.get(wildcards.name) or MODELS[wildcards.name]).model_dump_json()
+    """What the table says of a data set's or model's content: fetched and prepared again when it changes."""
+    words = {"title", "homepage", "licence", "citation"}
+    return (DATASETS.get(wildcards.name) or MODELS[wildcards.name]).model_dump_json(exclude=words)
 
 
 def is_random(name):
@@ -115,6 +128,14 @@ def preflight():
         message = missing_token(MODELS[name])
         if message:
             sys.exit(f"error: config/models.yaml: {name}: {message}")
+    with_conda = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
+    for experiment, runs in RUNS.items():
+        for variant in TRAINED[experiment]:
+            if runs[variant].backend == "unsloth" and not with_conda and find_spec("unsloth") is None:
+                sys.exit(
+                    f"error: {CONFIG_FILE}: {experiment}: {variant} trains with backend 'unsloth', which is not "
+                    "installed here: run Snakemake with --sdm conda, or set backend to 'transformers'"
+                )
 
 
 check_names()

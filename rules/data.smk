@@ -53,7 +53,7 @@ rule prepare_interactions:
         "../envs/base.yaml"
     threads: 2
     params:
-        fingerprint=depends_on("prepare_interactions.py"),
+        code=depends_on("prepare_interactions.py"),
         entry=entry_of,
     shell:
         "python workflow/scripts/prepare_interactions.py --table config/datasets.yaml --name {wildcards.name}"
@@ -75,8 +75,26 @@ rule prepare_model:
         "../envs/llm.yaml"
     threads: 2
     params:
-        fingerprint=depends_on("prepare_model.py"),
+        code=depends_on("prepare_model.py"),
+        entry=entry_of,
         raw=lambda wildcards, input: f"--raw {input.raw}" if input.raw else "",
     shell:
         "python workflow/scripts/prepare_model.py --name {wildcards.name} {params.raw} --output {output}"
         " 2>&1 | tee {log}"
+
+
+rule write_run_config:
+    """The resolved settings of one run, whole (config.yaml) and as each stage reads them (settings/)."""
+    output:
+        f"{RESULTS}/{{experiment}}/{{variant}}/{{file}}.yaml",
+    log:
+        f"logs/{STUDY.study}/write_run_config/{{experiment}}/{{variant}}/{{file}}.log",
+    wildcard_constraints:
+        file="config|settings/[a-z]+",
+    conda:
+        "../envs/base.yaml"
+    params:
+        settings=settings_of,
+    shell:
+        "python workflow/scripts/write_run_config.py --experiment {wildcards.experiment}"
+        " --settings {params.settings:q} --output {output} 2>&1 | tee {log}"

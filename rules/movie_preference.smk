@@ -12,25 +12,10 @@ rule movie_preference:
         expand(f"{MOVIE_PREFERENCE}/{{variant}}/README.md", variant=TRAINED["movie_preference"]),
 
 
-rule write_run_config:
-    """The resolved settings of one run, beside its results."""
-    output:
-        f"{RESULTS}/{{experiment}}/{{variant}}/config.yaml",
-    log:
-        f"logs/{STUDY.study}/write_run_config/{{experiment}}/{{variant}}.log",
-    conda:
-        "../envs/base.yaml"
-    params:
-        settings=lambda wildcards: RUNS[wildcards.experiment][wildcards.variant].model_dump_json(),
-    shell:
-        "python workflow/scripts/write_run_config.py --experiment {wildcards.experiment}"
-        " --settings {params.settings:q} --output {output} 2>&1 | tee {log}"
-
-
 rule make_preference_pairs:
     """Ratings to contrastive pairs; the test users are in no training pair."""
     input:
-        config=ancient(f"{MOVIE_PREFERENCE}/{{variant}}/config.yaml"),
+        config=f"{MOVIE_PREFERENCE}/{{variant}}/settings/pairs.yaml",
         interactions=dataset_file("movie_preference", "interactions.parquet"),
         catalogue=dataset_file("movie_preference", "items.parquet"),
     output:
@@ -40,7 +25,7 @@ rule make_preference_pairs:
     conda:
         "../envs/base.yaml"
     params:
-        fingerprint=depends_on("make_preference_pairs.py", "movie_preference", ["dataset", "seed", "split", "pairs"]),
+        code=depends_on("make_preference_pairs.py"),
         folder=lambda wildcards, output: Path(output[0]).parent,
     shell:
         "python workflow/scripts/make_preference_pairs.py --config {input.config} --interactions {input.interactions}"
@@ -50,7 +35,7 @@ rule make_preference_pairs:
 rule train_movie_preference:
     """LoRA on the pairs of one variant. A killed run continues from its checkpoint."""
     input:
-        config=ancient(f"{MOVIE_PREFERENCE}/{{variant}}/config.yaml"),
+        config=f"{MOVIE_PREFERENCE}/{{variant}}/settings/training.yaml",
         model=model_folder("movie_preference"),
         train=f"{PAIRS}/{{variant}}/train.jsonl",
     output:
@@ -62,16 +47,12 @@ rule train_movie_preference:
     benchmark:
         f"logs/{STUDY.study}/train_movie_preference/{{variant}}.benchmark.tsv"
     conda:
-        "../envs/unsloth.yaml" if STUDY.movie_preference.backend == "unsloth" else "../envs/llm.yaml"
+        lambda wildcards: f"../envs/{training_environment(wildcards, 'movie_preference')}.yaml"
     threads: 8
     resources:
         gpu=gpus("movie_preference"),
     params:
-        fingerprint=depends_on(
-            "train_movie_preference.py",
-            "movie_preference",
-            ["base_model", "backend", "seed", "model", "lora", "training"],
-        ),
+        code=depends_on("train_movie_preference.py"),
         checkpoints=f"checkpoints/{STUDY.study}/movie_preference/{{variant}}",
     shell:
         "OMP_NUM_THREADS={threads} python workflow/scripts/train_movie_preference.py --config {input.config}"
@@ -82,7 +63,7 @@ rule train_movie_preference:
 rule evaluate_movie_preference:
     """Both orders of every test pair, by log-probabilities; the base model is the run without an adapter."""
     input:
-        config=ancient(f"{MOVIE_PREFERENCE}/{{variant}}/config.yaml"),
+        config=f"{MOVIE_PREFERENCE}/{{variant}}/settings/evaluation.yaml",
         model=model_folder("movie_preference"),
         test=f"{PAIRS}/{{variant}}/test.jsonl",
         adapter=lambda wildcards: (
@@ -107,9 +88,7 @@ rule evaluate_movie_preference:
     resources:
         gpu=gpus("movie_preference"),
     params:
-        fingerprint=depends_on(
-            "evaluate_movie_preference.py", "movie_preference", ["base_model", "seed", "pairs", "model", "evaluation"]
-        ),
+        code=depends_on("evaluate_movie_preference.py"),
         trained=lambda wildcards, input: (
             f"--adapter {input.adapter} --training {input.training}" if input.adapter else ""
         ),
@@ -122,7 +101,7 @@ rule evaluate_movie_preference:
 rule score_preference_baselines:
     """The same test pairs by rules: always A, popularity, shared genres, EASE."""
     input:
-        config=ancient(f"{MOVIE_PREFERENCE}/{BASE}/config.yaml"),
+        config=f"{MOVIE_PREFERENCE}/{BASE}/settings/evaluation.yaml",
         interactions=f"data/prepared/{STUDY.movie_preference.dataset}/interactions.parquet",
         catalogue=f"data/prepared/{STUDY.movie_preference.dataset}/items.parquet",
         test=f"{PAIRS}/{BASE}/test.jsonl",
@@ -137,8 +116,7 @@ rule score_preference_baselines:
     conda:
         "../envs/llm.yaml"
     params:
-        fingerprint=depends_on("score_preference_baselines.py"),
-        settings=str(RUNS["movie_preference"][BASE].evaluation),
+        code=depends_on("score_preference_baselines.py"),
         folder=lambda wildcards, output: Path(output[0]).parents[1],
     shell:
         "python workflow/scripts/score_preference_baselines.py --config {input.config}"
@@ -149,7 +127,7 @@ rule score_preference_baselines:
 rule describe_adapter:
     """The adapter's model card, from its results."""
     input:
-        config=ancient(f"{MOVIE_PREFERENCE}/{{variant}}/config.yaml"),
+        config=f"{MOVIE_PREFERENCE}/{{variant}}/config.yaml",
         metrics=f"{MOVIE_PREFERENCE}/{{variant}}/metrics.json",
     output:
         f"{MOVIE_PREFERENCE}/{{variant}}/README.md",
@@ -158,7 +136,7 @@ rule describe_adapter:
     conda:
         "../envs/report.yaml"
     params:
-        fingerprint=depends_on("describe_adapter.py"),
+        code=depends_on("describe_adapter.py"),
     shell:
         "python workflow/scripts/describe_adapter.py --experiment movie_preference --config {input.config}"
         " --metrics {input.metrics} --output {output} 2>&1 | tee {log}"

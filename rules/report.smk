@@ -26,7 +26,7 @@ MODEL_RUNS = [f"{experiment}/{name}" for experiment in RUNS for name in RUNS[exp
 TRAINED_RUNS = [f"{experiment}/{name}" for experiment in RUNS for name in TRAINED[experiment]]
 # Commands that the report prints name the configuration, where it is not the default one.
 CONFIG_OPTION = os.path.relpath(CONFIG_FILE, ROOT)
-CONFIG_OPTION = "" if CONFIG_OPTION == "config/config.yaml" else f"--configfile '{CONFIG_OPTION}'"
+CONFIG_OPTION = "" if CONFIG_OPTION == "config/config.yaml" else f"--configfile {quote(CONFIG_OPTION)}"
 REPORT_OPTIONS = f"--results {RESULTS} --study {STUDY.study} --runs {' '.join(REPORTED_RUNS)} {CONFIG_OPTION}"
 
 
@@ -61,7 +61,7 @@ rule report:
 rule make_tables:
     """Every table as CSV, Markdown and LaTeX; the paired tests are computed here."""
     input:
-        configs=ancient(expand(f"{RESULTS}/{{run}}/config.yaml", run=MODEL_RUNS)),
+        configs=expand(f"{RESULTS}/{{run}}/config.yaml", run=MODEL_RUNS),
         metrics=expand(f"{RESULTS}/{{run}}/metrics.json", run=REPORTED_RUNS),
         predictions=expand(f"{RESULTS}/{{run}}/predictions.parquet", run=REPORTED_RUNS),
         summaries=expand(
@@ -77,7 +77,7 @@ rule make_tables:
     conda:
         "../envs/report.yaml"
     params:
-        fingerprint=depends_on("make_tables.py"),
+        code=depends_on("make_tables.py"),
         options=REPORT_OPTIONS,
         folder=lambda wildcards, output: Path(output[0]).parent,
     shell:
@@ -87,7 +87,7 @@ rule make_tables:
 rule plot_figures:
     """Every figure as SVG and PDF."""
     input:
-        configs=ancient(expand(f"{RESULTS}/{{run}}/config.yaml", run=MODEL_RUNS)),
+        configs=expand(f"{RESULTS}/{{run}}/config.yaml", run=MODEL_RUNS),
         metrics=expand(f"{RESULTS}/{{run}}/metrics.json", run=REPORTED_RUNS),
         predictions=expand(f"{RESULTS}/{{run}}/predictions.parquet", run=MODEL_RUNS),
         histories=expand(f"{RESULTS}/{{run}}/history.csv", run=TRAINED_RUNS),
@@ -113,7 +113,7 @@ rule plot_figures:
     conda:
         "../envs/report.yaml"
     params:
-        fingerprint=depends_on("plot_figures.py"),
+        code=depends_on("plot_figures.py"),
         options=REPORT_OPTIONS,
         folder=lambda wildcards, output: Path(output[0]).parent,
     shell:
@@ -125,7 +125,7 @@ rule write_report:
     input:
         tables=rules.make_tables.output,
         figures=rules.plot_figures.output,
-        configs=ancient(expand(f"{RESULTS}/{{run}}/config.yaml", run=MODEL_RUNS)),
+        configs=expand(f"{RESULTS}/{{run}}/config.yaml", run=MODEL_RUNS),
         metrics=expand(f"{RESULTS}/{{run}}/metrics.json", run=REPORTED_RUNS),
         examples=expand(f"{RESULTS}/{{run}}/examples.jsonl", run=MODEL_RUNS),
     output:
@@ -143,7 +143,7 @@ rule write_report:
     conda:
         "../envs/report.yaml"
     params:
-        fingerprint=depends_on("write_report.py"),
+        code=depends_on("write_report.py"),
         templates=sha256_tree([SCRIPTS / "frugal" / "report" / "templates"])[:16],
         options=REPORT_OPTIONS,
         folder=lambda wildcards, output: Path(output[0]).parent,

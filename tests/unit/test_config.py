@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from frugal.config.registry import load_datasets, load_models
-from frugal.config.study import BASE, dump_yaml, json_schema, load_study, resolve
+from frugal.config.study import BASE, STAGES, dump_yaml, json_schema, load_study, plain, resolve
 from frugal.config.yaml_files import read_yaml
 from frugal.errors import FrugalError
 from frugal.runs import load_run
@@ -116,7 +116,10 @@ BROKEN = [
         r"evaluation.bootstrap: unknown key; did you mean 'bootstrap_samples'\?",
     ),
     (f"{MP}.variants", {}, r"movie_preference.variants: Dictionary should have at least 1 item"),
-    (f"{MP}.variants", {"base": {}}, r"variants.base: a variant's name is made of .* and is not one of base"),
+    (f"{MP}.variants", {"base": {}}, r"variants.base: a variant's name is made of .*'base' and names"),
+    (f"{MP}.variants", {"baseline_x": {}}, r"variants.baseline_x: a variant's name is made of .*are taken"),
+    (f"{MP}.model.compute_dtype", "float16", r"movie_preference: compute_dtype 'float16' needs a GPU"),
+    (f"{MP}.training.report_to", ["wandb"], r"training.report_to: wandb is not installed; install it"),
     (f"{MP}.variants", {"Tuned!": {}}, r"variants.Tuned!: a variant's name is made of a-z"),
     (f"{MP}.variants", {"x": {"lora": {"rr": 1}}}, r"movie_preference.variants.x.lora.rr: unknown key"),
     (
@@ -241,8 +244,18 @@ def test_numbers_that_yaml_takes_for_text():
 
 def test_resolved_configuration_reads_back(tmp_path):
     run = resolve(VALID, "movie_preference", "always_a", "f")
-    (tmp_path / "config.yaml").write_text(dump_yaml(run), encoding="utf-8")
+    (tmp_path / "config.yaml").write_text(dump_yaml(plain(run)), encoding="utf-8")
     assert load_run(tmp_path / "config.yaml", "movie_preference") == run
+
+
+def test_each_stage_reads_a_valid_part_of_its_run():
+    for file in SHIPPED:
+        run = resolve(read_yaml(f"config/{file}"), "movie_preference", BASE, file)
+        for stage, keys in STAGES["movie_preference"].items():
+            part = plain(run, keys)
+            assert set(part) == set(keys), stage
+            read_back = type(run).model_validate(part)
+            assert plain(read_back, keys) == part, stage
 
 
 def test_schema_is_up_to_date():

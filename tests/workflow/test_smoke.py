@@ -225,8 +225,10 @@ def test_recommendations(smoke):
     assert "Traceback" not in unknown.stderr
 
     requests = '{"liked": ["Toy Story (1995)"], "candidates": ["Fargo (1996)", "Heat (1995)"]}\nnot json\n'
+    requests += '{"liked": [1], "candidates": "Heat (1995)"}\n'
     many = smoke.run(*command, "--requests", "-", input=requests, check=False)
-    first, second = map(json.loads, many.stdout.splitlines())
+    first, second, third = map(json.loads, many.stdout.splitlines())
     assert len(first["ranking"]) == 2
     assert second["error"].startswith("line 2: not a JSON object")
+    assert third["error"].startswith("line 3: not a JSON object")
     assert many.returncode == 1

@@ -11,7 +11,7 @@ import pandas as pd
 from frugal.config.movie_preference import MoviePreferenceRun
 from frugal.data.preference import read_jsonl, to_jsonl, with_options
 from frugal.errors import run_script
-from frugal.files import atomic_path, read_json, write_text
+from frugal.files import atomic_path, read_json, sha256_file, sha256_tree, write_text
 from frugal.hardware import keep_freed_memory, peak_device_mb, peak_rss_mb, provenance
 from frugal.metrics import bootstrap_intervals, by_kind, preference_metrics
 from frugal.runs import hash_inputs, load_run, write_metrics
@@ -79,6 +79,9 @@ def main() -> None:
     }
     if (device_mb := peak_device_mb()) is not None and run.training.gpus:
         metrics["peak_device_mb"] = round(device_mb, 1)
+    inputs = hash_inputs(test=args.test, config=args.config) | {"base_model": sha256_tree([args.base_model])}
+    if args.adapter:
+        inputs["adapter"] = sha256_file(args.adapter / "adapter_model.safetensors")
     with atomic_path(args.predictions) as temporary:
         table.to_parquet(temporary, index=False)
     write_text(args.examples, to_jsonl(answers))
@@ -87,7 +90,7 @@ def main() -> None:
         metrics,
         intervals,
         read_json(args.training) if args.training else None,
-        provenance(run.seed, hash_inputs(test=args.test, config=args.config)),
+        provenance(run.seed, inputs),
     )
     name = f"movie_preference/{args.metrics.parent.name}"
     print(f"{name}: accuracy {metrics['accuracy']:.3f} on {len(records)} pairs in both orders", file=sys.stderr)

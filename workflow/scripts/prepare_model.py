@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from frugal.config.registry import load_models
+from frugal.config.registry import load_entry
 from frugal.errors import run_script
 from frugal.files import atomic_path
 from frugal.llm.conversion import prepare_model
@@ -17,7 +17,7 @@ def main() -> None:
     parser.add_argument("--raw", type=Path, help="the fetched folder; none for a random model")
     parser.add_argument("--output", required=True, type=Path)
     args = parser.parse_args()
-    entry = load_models(args.table)[args.name]
+    entry = load_entry(args.table, args.name)
     with atomic_path(args.output) as temporary:
         prepare_model(entry, args.raw, temporary)
     print(f"{args.output}: ready", file=sys.stderr)

@@ -70,20 +70,34 @@ def _read_items(path: Path) -> pd.DataFrame:
 def answer_requests(recommender, source: str) -> int:
     """Answer JSON lines with JSON lines; a request at fault gets its error and the rest goes on."""
     failed = 0
-    with sys.stdin if source == "-" else open(source, encoding="utf-8") as stream:
+    try:
+        stream = sys.stdin if source == "-" else open(source, encoding="utf-8")  # noqa: SIM115 (closed below)
+    except OSError as error:
+        raise FrugalError(f"{source}: cannot be read: {error.strerror}") from None
+    with stream:
         for number, line in enumerate(stream, start=1):
             if not line.strip():
                 continue
             try:
-                request = json.loads(line)
-                answer = recommender.recommend(request["liked"], request["candidates"])
-            except (json.JSONDecodeError, KeyError, TypeError):
-                answer = {"error": f"line {number}: not a JSON object with the lists 'liked' and 'candidates'"}
+                answer = recommender.recommend(*parse_request(line))
             except FrugalError as error:
                 answer = {"error": f"line {number}: {error}"}
             failed += "error" in answer
             print(json.dumps(answer, ensure_ascii=False), flush=True)
     return 1 if failed else 0
+
+
+def parse_request(line: str) -> tuple[list[str], list[str]]:
+    """The liked and the candidate titles of one JSON line."""
+    try:
+        request = json.loads(line)
+        liked, candidates = request["liked"], request["candidates"]
+    except (json.JSONDecodeError, KeyError, TypeError):
+        liked = candidates = None
+    for titles in (liked, candidates):
+        if not isinstance(titles, list) or not all(isinstance(title, str) for title in titles):
+            raise FrugalError("not a JSON object with the lists of titles 'liked' and 'candidates'")
+    return liked, candidates
 
 
 def as_text(answer: dict) -> str:

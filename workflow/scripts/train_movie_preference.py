@@ -5,9 +5,10 @@ import shutil
 import sys
 from pathlib import Path
 
+from frugal.config.study import STAGES, plain
 from frugal.data.preference import read_jsonl
 from frugal.errors import run_script
-from frugal.files import atomic_path, sha256_file, write_json, write_text
+from frugal.files import atomic_path, exclusive, sha256_file, sha256_tree, write_json, write_text
 from frugal.fingerprint import fingerprint
 from frugal.hardware import keep_freed_memory
 from frugal.runs import load_run
@@ -26,10 +27,11 @@ def main() -> int | None:
     keep_freed_memory()
     run = load_run(args.config, "movie_preference")
     records = read_jsonl(args.train)
-    # Other settings, data or code never continue from this run's checkpoints.
-    settings = run.model_dump(mode="json", include={"base_model", "backend", "seed", "model", "lora", "training"})
-    settings["training"].pop("deadline_minutes")
-    key = fingerprint(__file__, [settings, sha256_file(args.train)])
+    # Another model, other settings, data or code never continue from this run's checkpoints.
+    settings = plain(run, STAGES["movie_preference"]["training"])
+    for key in ("deadline_minutes", "save_steps", "logging_steps", "report_to"):
+        settings["training"].pop(key)  # they change how a run is watched, not what it learns
+    key = fingerprint(__file__, [settings, sha256_file(args.train), sha256_tree([args.base_model])])
 
     if run.backend == "unsloth":
         import unsloth  # noqa: F401  (patches trl, peft and transformers, so it comes before them)
@@ -51,23 +53,25 @@ def main() -> int | None:
             load_tokenizer(args.base_model),
         )
     try:
-        trainer, record = training.train_adapter(
-            model,
-            tokenizer,
-            [encode_example(tokenizer, record, run.model.max_length) for record in records],
-            lora=run.lora if run.backend == "transformers" else None,
-            training=run.training,
-            model_settings=run.model,
-            seed=run.seed,
-            checkpoints=args.checkpoints / key,
-            run_name=f"movie_preference/{args.adapter.parent.name}",
-        )
+        with exclusive(args.checkpoints, "training"):
+            trainer, record = training.train_adapter(
+                model,
+                tokenizer,
+                [encode_example(tokenizer, record, run.model.max_length) for record in records],
+                lora=run.lora if run.backend == "transformers" else None,
+                training=run.training,
+                model_settings=run.model,
+                seed=run.seed,
+                checkpoints=args.checkpoints / key,
+                run_name=f"movie_preference/{args.adapter.parent.name}",
+            )
     except training.DeadlineReached as reached:
         print(f"deadline: saved at {reached}; run again to continue", file=sys.stderr)
         return training.EXIT_DEADLINE
     with atomic_path(args.adapter) as temporary:
         trainer.model.save_pretrained(temporary, safe_serialization=True)
         tokenizer.save_pretrained(temporary)
+        (temporary / "README.md").unlink(missing_ok=True)  # an empty form; the model card is made from the results
     write_text(args.history, training.history_csv(trainer))
     write_json(args.training, record)
     shutil.rmtree(args.checkpoints, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Write one run's resolved configuration beside its results."""
+"""Write one run's resolved settings, or those that one of its stages reads, beside its results."""
 
 import argparse
 import json
@@ -16,8 +16,9 @@ def main() -> None:
     parser.add_argument("--settings", required=True, help="the resolved settings, as JSON")
     parser.add_argument("--output", required=True, type=Path)
     args = parser.parse_args()
-    run = validate(RUN_MODELS[args.experiment], json.loads(args.settings), file="--settings")
-    write_text(args.output, f"# {args.experiment}, resolved: what this run was made with.\n{dump_yaml(run)}")
+    settings = json.loads(args.settings)
+    validate(RUN_MODELS[args.experiment], settings, file="--settings")
+    write_text(args.output, f"# {args.experiment}, resolved: what this was made with.\n{dump_yaml(settings)}")
 
 
 if __name__ == "__main__":

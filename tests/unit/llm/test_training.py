@@ -164,3 +164,27 @@ def test_lora_settings_are_peft_keys():
 @pytest.mark.parametrize(("seconds", "text"), [(5, "0:05"), (75, "1:15"), (3700, "1:01:40")])
 def test_format_seconds(seconds, text):
     assert format_seconds(seconds) == text
+
+
+def test_a_loss_that_is_no_number_stops_the_run(tiny_model_folder, make_run, tmp_path):
+    run = make_run()
+    model, tokenizer = load_base_model(tiny_model_folder, run.model, "cpu"), load_tokenizer(tiny_model_folder)
+    with torch.no_grad():
+        model.model.norm.weight[0] = float("nan")
+    examples = [encode_example(tokenizer, record, 200) for record in RECORDS]
+    with pytest.raises(FrugalError, match=r"test: the loss is nan at step 1; lower training\.learning_rate"):
+        train_adapter(model, tokenizer, examples, run.lora, run.training, run.model, run.seed, tmp_path, "test")
+
+
+def test_the_loss_is_the_responses_alone(train, tmp_path, tiny_model_folder, make_run):
+    """The first step's loss, worked out from the base model's own log-probabilities."""
+    _, record = train(tmp_path, training={"max_steps": 1, "gradient_accumulation_steps": 8})
+    model = load_base_model(tiny_model_folder, make_run().model, "cpu").eval()
+    tokenizer = load_tokenizer(tiny_model_folder)
+    losses = []
+    for example in (encode_example(tokenizer, r, 200) for r in RECORDS):
+        with torch.inference_mode():
+            scores = model(input_ids=torch.tensor([example["input_ids"]])).logits[0].log_softmax(-1)
+        losses += [-scores[place - 1, label].item() for place, label in enumerate(example["labels"]) if label != -100]
+    assert len(losses) == 16 * len("Option A.") + 16
+    assert record["final_loss"] == pytest.approx(sum(losses) / len(losses), rel=1e-4)

@@ -1,5 +1,6 @@
 """Files that are either whole or absent, and what they contain in one hash."""
 
+import fcntl
 import hashlib
 import json
 import os
@@ -9,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from frugal.errors import FrugalError
 
 
 @contextmanager
@@ -31,6 +34,23 @@ def atomic_path(target: Path | str) -> Iterator[Path]:
         os.replace(temporary, target)
     finally:
         shutil.rmtree(workspace, ignore_errors=True)
+
+
+@contextmanager
+def exclusive(folder: Path | str, purpose: str) -> Iterator[None]:
+    """Hold ``folder`` for this process; the lock goes with the process, however it ends.
+
+    Raises:
+        FrugalError: another process holds it.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "a", encoding="utf-8") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise FrugalError(f"{folder}: another process is {purpose} here; wait for it, or stop it first") from None
+        yield
 
 
 def write_text(target: Path | str, text: str) -> None:

@@ -3,9 +3,10 @@
 Keys carry the names that transformers, peft and trl use for the same thing.
 """
 
+from importlib.util import find_spec
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from frugal.config.base import Settings
 
@@ -78,7 +79,15 @@ class TrainingSettings(Settings):
         gt=0,
         description="Save and stop after so long; the same command continues. For walltime limits.",
     )
-    gpus: int = Field(0, ge=0, le=64, description="GPUs per training job; 0 trains on the CPU.")
+    gpus: int = Field(0, ge=0, le=1, description="0 trains on the CPU, 1 on a GPU.")
     report_to: list[Literal["mlflow", "tensorboard", "wandb"]] = Field(
         [], description="Experiment trackers; each must be installed."
     )
+
+    @field_validator("report_to")
+    @classmethod
+    def _installed(cls, trackers):
+        for tracker in trackers:
+            if find_spec(tracker) is None:
+                raise ValueError(f"{tracker} is not installed; install it (pip install {tracker}) or leave it out")
+        return trackers

@@ -93,6 +93,12 @@ class MoviePreferenceRun(Settings):
             )
         if self.backend == "unsloth" and self.lora.use_dora:
             raise ValueError("backend 'unsloth' has no DoRA: set lora.use_dora to false, or backend to 'transformers'")
+        if self.backend == "unsloth" and not self.model.double_quantization:
+            raise ValueError("backend 'unsloth' always quantises doubly: set model.double_quantization to true")
+        if self.model.compute_dtype == "float16" and self.training.gpus == 0:
+            raise ValueError(
+                "compute_dtype 'float16' needs a GPU: set it to 'bfloat16' or 'float32', or training.gpus to 1"
+            )
         return self
 
 

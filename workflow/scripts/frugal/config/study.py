@@ -1,8 +1,8 @@
 """A study: the experiments of one configuration file, checked and resolved before any job runs."""
 
 import copy
-import json
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import yaml
@@ -34,6 +34,14 @@ class Study(Settings):
     movie_preference: MoviePreference
 
 
+#: What each stage of an experiment reads: only a change of these keys runs it again.
+STAGES = {
+    "movie_preference": {
+        "pairs": ("dataset", "base_model", "seed", "split", "pairs"),
+        "training": ("dataset", "base_model", "backend", "seed", "model", "lora", "training"),
+        "evaluation": ("dataset", "base_model", "seed", "split", "pairs", "model", "training", "evaluation"),
+    }
+}
 #: For each experiment, the model of one resolved run.
 RUN_MODELS = {"movie_preference": MoviePreferenceRun}
 
@@ -51,11 +59,10 @@ def load_study(data: dict[str, Any], file: str) -> Study:
     study = validate(Study, data, file=file)
     for experiment in RUN_MODELS:
         for variant in getattr(study, experiment).variants:
-            reserved = (BASE, *(f"baseline_{name}" for name in BASELINES[experiment]))
-            if not NAME.fullmatch(variant) or variant in reserved:
+            if not NAME.fullmatch(variant) or variant == BASE or variant.startswith("baseline_"):
                 raise FrugalError(
-                    f"{file}: {experiment}.variants.{variant}: a variant's name is made of a-z, 0-9, _ and -, "
-                    f"and is not one of {', '.join(reserved)}"
+                    f"{file}: {experiment}.variants.{variant}: a variant's name is made of a-z, 0-9, _ and -; "
+                    f"'{BASE}' and names that begin with 'baseline_' are taken"
                 )
             resolve(data, experiment, variant, file)
     return study
@@ -102,7 +109,11 @@ def json_schema() -> dict[str, Any]:
     return schema
 
 
-def dump_yaml(settings: Settings) -> str:
-    """Resolved settings as YAML, keys in the order in which the models declare them."""
-    plain = json.loads(settings.model_dump_json())
-    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=100)
+def plain(settings: Settings, keys: Iterable[str] | None = None) -> dict[str, Any]:
+    """Resolved settings as plain values, of ``keys`` only where these are given."""
+    return settings.model_dump(mode="json", include=None if keys is None else set(keys))
+
+
+def dump_yaml(settings: dict[str, Any]) -> str:
+    """Plain settings as YAML, in their own order."""
+    return yaml.safe_dump(settings, sort_keys=False, allow_unicode=True, width=100)

@@ -45,8 +45,11 @@ class Films:
             items: columns item, title, genres; one row an item.
         """
         items = items.sort_values("item")
-        self.titles: list[str] = items["title"].tolist()
-        self.genres: list[frozenset[str]] = [frozenset(genres) for genres in items["genres"]]
+        # On one line each: a prompt is made of lines.
+        self.titles: list[str] = [" ".join(title.split()) for title in items["title"]]
+        self.genres: list[frozenset[str]] = [
+            frozenset(" ".join(genre.split()) for genre in genres) for genres in items["genres"]
+        ]
 
 
 class Catalogue(Films):

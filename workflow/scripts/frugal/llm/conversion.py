@@ -35,7 +35,7 @@ def prepare_model(entry: ModelEntry, raw: Path | None, output: Path) -> None:
             convert_gguf(gguf[0], output)
         else:
             copy_safetensors(raw, output)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, AttributeError, RuntimeError) as error:
         raise FrugalError(f"{raw}: not a usable model: {first_line(error)}") from error
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 import os
 import sys
 import time
@@ -65,6 +66,11 @@ class Progress(TrainerCallback):
         logs["seconds"] = state.log_history[-1]["seconds"] = round(self.seconds, 3)
         if "loss" not in logs:
             return
+        if not math.isfinite(float(logs["loss"])):
+            raise FrugalError(
+                f"{self.name}: the loss is {logs['loss']} at step {state.global_step}; lower training.learning_rate, "
+                "or set model.compute_dtype to float32. The last checkpoint is kept."
+            )
         done = state.global_step - self.first_step
         remaining = (time.monotonic() - self.started) / max(done, 1) * (state.max_steps - state.global_step)
         speed = state.num_input_tokens_seen / self.seconds if self.seconds else 0
@@ -116,6 +122,7 @@ def sft_config(
         logging_strategy="steps",
         eval_strategy="no",
         include_num_input_tokens_seen="non_padding",
+        logging_nan_inf_filter=False,  # a loss that is not a number is to be seen
         disable_tqdm=True,
         dataloader_pin_memory=training.gpus > 0,
     )
@@ -168,9 +175,6 @@ def train_adapter(
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     if progress.stopped_early:
         raise DeadlineReached(f"step {trainer.state.global_step} of {trainer.state.max_steps}")
-    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    if not losses or any(loss != loss for loss in losses):
-        raise FrugalError(f"{run_name}: the loss is not a number; lower training.learning_rate or use float32")
     return trainer, training_record(trainer, progress, examples, training, model_settings)
 
 
