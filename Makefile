@@ -9,9 +9,9 @@ BIN     = .venv/bin
 #   make report PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"
 PIP_ARGS ?=
 
-SNAKEMAKE = PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores $(CORES) --configfile $(CONFIG) --
+SNAKEMAKE = PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores $(CORES) $(if $(filter full,$(STUDY)),--sdm conda) --configfile $(CONFIG) --
 
-.PHONY: help report cached-report test lint format lock schema bench bench-data clean
+.PHONY: help report test lint format lock schema bench bench-data clean
 
 help: ## these lines
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18

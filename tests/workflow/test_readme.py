@@ -23,6 +23,10 @@ def test_snakemake_commands_have_a_plan(checkout):
                 checkout.run(*shlex.split(command), "--dry-run")
 
 
+def test_nothing_is_left_to_fill_in(checkout):
+    assert not re.findall(r"@[A-Z]+@|TODO|FIXME", (checkout.folder / "README.md").read_text(encoding="utf-8"))
+
+
 def test_make_targets_exist(checkout):
     makefile = (checkout.folder / "Makefile").read_text()
     for file in ("README.md", "config/README.md", "CHANGELOG.md"):

@@ -185,7 +185,7 @@ def test_killed_and_continued_equals_uninterrupted(smoke):
     assert all(whole[name].equal(pieces[name]) for name in whole)
 
 
-def test_the_same_seed_gives_the_same_pairs_and_metrics_files_differ_in_speed_only(smoke):
+def test_the_same_seed_gives_the_same_pairs_and_metrics(smoke):
     study = smoke.study("again")
     smoke.snakemake("--configfile", study, "--", "results/again/movie_preference/tuned/metrics.json")
     for part in ("train", "validation", "test"):
@@ -200,8 +200,9 @@ def test_the_same_seed_gives_the_same_pairs_and_metrics_files_differ_in_speed_on
     )
     measured = {"seconds_per_recommendation", "seconds_per_scored_pair", "peak_rss_mb"}
     for name in set(first["metrics"]) - measured:
-        assert first["metrics"][name] == second["metrics"][name], name
-    assert first["training"]["final_loss"] == second["training"]["final_loss"]
+        # Threads may add in another order: the last digits of a float32 sum are not promised.
+        assert first["metrics"][name] == pytest.approx(second["metrics"][name], abs=1e-4), name
+    assert first["training"]["final_loss"] == pytest.approx(second["training"]["final_loss"], rel=1e-5)
 
 
 def test_snakemake_report_with_captions(smoke):
