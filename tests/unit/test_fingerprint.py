@@ -32,6 +32,7 @@ def digest(library):
         ("script.py", "# said\nimport os\nfrom frugal import a\nprint(  a.f())\n", False),
         ("frugal/a.py", "def f():\n    from frugal.sub.b import g\n    return g() + 1\n", True),
         ("frugal/sub/b.py", "def g():\n    return 2\n", True),
+        ("frugal/sub/b.py", '"""Said."""\n\ndef g():\n    """Said."""\n    return 1\n', False),
         ("frugal/sub/b.py", "def g():\n    return 1  # one\n", False),
         ("frugal/c.py", "X = 2\n", False),
     ],

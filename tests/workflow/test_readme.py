@@ -19,8 +19,10 @@ def test_snakemake_commands_have_a_plan(checkout):
         found = commands((checkout.folder / file).read_text(encoding="utf-8"), "snakemake")
         assert found, file
         for command in found:
-            if "--report" not in command:  # needs finished results: tested with the smoke study
-                checkout.run(*shlex.split(command), "--dry-run")
+            if "--report" in command:  # needs finished results: tested with the smoke study
+                continue
+            # Planning asks the conda program for its version, and there may be none here.
+            checkout.run(*shlex.split(command.replace("--sdm conda ", "")), "--dry-run")
 
 
 def test_nothing_is_left_to_fill_in(checkout):

@@ -23,7 +23,7 @@ def fingerprint(script: Path | str, settings: Any = None) -> str:
 def code_hash(script: Path | str) -> str:
     """Hex digest over the code of ``script`` and of all `frugal` modules that it imports, however deep.
 
-    Comments and layout do not count.
+    Comments, docstrings and layout do not count.
     """
     pending, seen = [Path(script).resolve()], {}
     while pending:
@@ -41,7 +41,7 @@ def code_hash(script: Path | str) -> str:
 
 @cache
 def _read(file: Path) -> tuple[str, tuple[Path, ...]]:
-    """A file's code without comments, and the library files that it imports."""
+    """A file's code without comments and docstrings, and the library files that it imports."""
     tree = ast.parse(file.read_text(encoding="utf-8"))
     modules = []
     for node in ast.walk(tree):
@@ -56,4 +56,8 @@ def _read(file: Path) -> tuple[str, tuple[Path, ...]]:
         for stem in [LIBRARY.parent / Path(*module.split("."))]
         for path in (stem.with_suffix(".py"), stem / "__init__.py")
     ]
+    for node in ast.walk(tree):
+        documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        if documented and ast.get_docstring(node) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
     return ast.unparse(tree), tuple(path for path in candidates if path.is_file())
