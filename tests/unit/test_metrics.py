@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from frugal.metrics import auc, bootstrap_intervals, by_kind, expected_calibration_error, preference_metrics
+from frugal.metrics import auc, bootstrap_intervals, by_kind, expected_calibration_error, preference_metrics, summarise
 
 probabilities = st.lists(st.floats(0, 1), min_size=1, max_size=30)
 
@@ -92,3 +92,20 @@ def test_by_kind_names_the_subsets():
         "mean_easy": 2.0,
         "mean_hard": 5.0,
     }
+
+
+def test_summarise_names_metrics_and_intervals_alike():
+    table = pd.DataFrame(
+        {
+            "kind": ["easy", "hard", "easy"],
+            "user": [1, 2, 2],
+            "p_liked_a": [0.9, 0.2, 0.8],
+            "p_liked_b": [0.1, 0.1, 0.6],
+        }
+    )
+    metrics, intervals = summarise(table, preference_metrics, samples=100, seed=0)
+    assert metrics["accuracy"] == pytest.approx(4 / 6)
+    assert metrics["accuracy_easy"] == pytest.approx(3 / 4)
+    assert metrics["accuracy_hard"] == pytest.approx(1 / 2)
+    assert set(metrics) == set(intervals)
+    assert all(low <= high for low, high in intervals.values())

@@ -3,6 +3,7 @@
 import argparse
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from frugal.data.preference import read_jsonl, to_jsonl, with_options
 from frugal.errors import run_script
 from frugal.files import atomic_path, read_json, sha256_file, sha256_tree, write_text
 from frugal.hardware import keep_freed_memory, peak_device_mb, peak_rss_mb, provenance
-from frugal.metrics import bootstrap_intervals, by_kind, preference_metrics
+from frugal.metrics import preference_metrics, summarise
 from frugal.runs import hash_inputs, load_run, write_metrics
 
 
@@ -50,24 +51,8 @@ def main() -> None:
         scoring_seconds = time.perf_counter() - start
         answers, seconds_per_answer = answer(model, tokenizer, records[: run.evaluation.generated_examples], run)
 
-    def metric(p_liked_a: np.ndarray, p_liked_b: np.ndarray) -> dict[str, float]:
-        return preference_metrics(p_liked_a, p_liked_b, run.evaluation.calibration_bins)
-
-    def interval(p_liked_a: np.ndarray, p_liked_b: np.ndarray, users: np.ndarray) -> dict[str, list[float]]:
-        return bootstrap_intervals(
-            metric,
-            p_liked_a,
-            p_liked_b,
-            groups=users,
-            samples=run.evaluation.bootstrap_samples,
-            seed=run.seed,
-        )
-
-    metrics = by_kind(table, lambda rows: metric(rows["p_liked_a"].to_numpy(), rows["p_liked_b"].to_numpy()))
-    intervals = by_kind(
-        table,
-        lambda rows: interval(rows["p_liked_a"].to_numpy(), rows["p_liked_b"].to_numpy(), rows["user"].to_numpy()),
-    )
+    metric = partial(preference_metrics, bins=run.evaluation.calibration_bins)
+    metrics, intervals = summarise(table, metric, run.evaluation.bootstrap_samples, run.seed)
     metrics |= {"answer_mass": float(table["answer_mass"].mean())} if "answer_mass" in table else {}
     if answers:
         metrics["invalid_answer_rate"] = float(np.mean([not row["valid"] for row in answers]))

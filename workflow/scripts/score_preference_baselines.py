@@ -11,7 +11,7 @@ from frugal.data.preference import read_jsonl, split_users
 from frugal.errors import run_script
 from frugal.files import atomic_path
 from frugal.hardware import provenance
-from frugal.metrics import bootstrap_intervals, by_kind, preference_metrics
+from frugal.metrics import preference_metrics, summarise
 from frugal.recsys.ease import fit_ease
 from frugal.runs import hash_inputs, load_run, write_metrics
 
@@ -38,18 +38,7 @@ def main() -> None:
         table = pd.DataFrame([{key: row[key] for key in ("user", "kind", "liked", "other")} for row in records])
         always_a = name == "always_a"
         table = table.assign(p_liked_a=1.0 if always_a else preferred, p_liked_b=1.0 if always_a else 1 - preferred)
-        metrics = by_kind(table, lambda rows: _metrics(rows["p_liked_a"].to_numpy(), rows["p_liked_b"].to_numpy()))
-        intervals = by_kind(
-            table,
-            lambda rows: bootstrap_intervals(
-                _metrics,
-                rows["p_liked_a"].to_numpy(),
-                rows["p_liked_b"].to_numpy(),
-                groups=rows["user"].to_numpy(),
-                samples=run.evaluation.bootstrap_samples,
-                seed=run.seed,
-            ),
-        )
+        metrics, intervals = summarise(table, rule_metrics, run.evaluation.bootstrap_samples, run.seed)
         folder = args.results / f"baseline_{name}"
         with atomic_path(folder / "predictions.parquet") as temporary:
             table.to_parquet(temporary, index=False)
@@ -80,7 +69,7 @@ def preference_margins(
     }
 
 
-def _metrics(p_liked_a: np.ndarray, p_liked_b: np.ndarray) -> dict[str, float]:
+def rule_metrics(p_liked_a: np.ndarray, p_liked_b: np.ndarray) -> dict[str, float]:
     """A rule states no probabilities, so calibration has no meaning for it."""
     metrics = preference_metrics(p_liked_a, p_liked_b)
     return {name: value for name, value in metrics.items() if name not in ("p_a", "brier", "ece")}

@@ -99,3 +99,23 @@ def by_kind(table: pd.DataFrame, compute: Callable[[pd.DataFrame], dict[str, Any
     for kind, rows in table.groupby("kind"):
         values |= {f"{name}_{kind}": value for name, value in compute(rows).items()}
     return values
+
+
+def summarise(
+    table: pd.DataFrame, metric: Callable[..., dict[str, float]], samples: int, seed: int
+) -> tuple[dict[str, float], dict[str, list[float]]]:
+    """Metrics of all pairs and of each kind, and their intervals over resampled users.
+
+    Args:
+        table: one row a pair, with the columns kind, user, p_liked_a and p_liked_b.
+        metric: from p_liked_a and p_liked_b to named values.
+    """
+
+    def values(rows: pd.DataFrame) -> dict[str, float]:
+        return metric(rows["p_liked_a"].to_numpy(), rows["p_liked_b"].to_numpy())
+
+    def intervals(rows: pd.DataFrame) -> dict[str, list[float]]:
+        columns = rows["p_liked_a"].to_numpy(), rows["p_liked_b"].to_numpy()
+        return bootstrap_intervals(metric, *columns, groups=rows["user"].to_numpy(), samples=samples, seed=seed)
+
+    return by_kind(table, values), by_kind(table, intervals)
