@@ -56,11 +56,7 @@ class Progress(TrainerCallback):
         entries = [entry for entry in state.log_history if "seconds" in entry and entry["step"] <= state.global_step]
         self.seconds_before = entries[-1]["seconds"] if entries else 0.0
         if state.global_step:
-            print(
-                f"training continues at step {state.global_step} of {state.max_steps}",
-                file=sys.stderr,
-                flush=True,
-            )
+            print(f"{self.name}: training continues at step {state.global_step}", file=sys.stderr, flush=True)
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         logs["seconds"] = state.log_history[-1]["seconds"] = round(self.seconds, 3)
