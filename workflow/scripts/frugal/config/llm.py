@@ -70,7 +70,7 @@ class TrainingSettings(Settings):
         description="The 8-bit optimisers come from bitsandbytes; 'paged' ones spill to host memory.",
     )
     gradient_checkpointing: bool = Field(
-        False, description="Recompute activations in the backward pass: less memory, about a third slower."
+        False, description="Recompute activations in the backward pass: less memory, about a quarter slower."
     )
     save_steps: int = Field(100, ge=1, description="A checkpoint every so many optimiser steps.")
     logging_steps: int = Field(5, ge=1)
