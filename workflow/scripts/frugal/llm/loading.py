@@ -71,8 +71,7 @@ def load_adapter(model, folder: Path | str):
 def mixed_precision(model, settings: ModelSettings, device: str):
     """Matrix products in compute_dtype, the adapter's float32 weights included.
 
-    PEFT would first cast the adapter's input to float32, which autocast then casts back: on a CPU
-    these copies cost as much as the products themselves.
+    PEFT would first cast the adapter's input to float32, only for autocast to cast it back.
     """
     dtype = getattr(torch, settings.compute_dtype)
     with (

@@ -42,7 +42,7 @@ class Progress(TrainerCallback):
         self.name = name
         self.deadline = None if deadline_minutes is None else deadline_minutes * 60
         self.seconds_before = 0.0
-        self.started = self.shown = 0.0
+        self.started = 0.0
         self.stopped_early = False
 
     @property
@@ -51,7 +51,7 @@ class Progress(TrainerCallback):
         return self.seconds_before + time.monotonic() - self.started
 
     def on_train_begin(self, args, state, control, **kwargs):
-        self.started = self.shown = time.monotonic()
+        self.started = time.monotonic()
         self.first_step = state.global_step
         entries = [entry for entry in state.log_history if "seconds" in entry and entry["step"] <= state.global_step]
         self.seconds_before = entries[-1]["seconds"] if entries else 0.0
