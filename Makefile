@@ -11,7 +11,7 @@ PIP_ARGS ?=
 
 SNAKEMAKE = PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores $(CORES) $(if $(filter full,$(STUDY)),--sdm conda) --configfile $(CONFIG) --
 
-.PHONY: help report test lint format lock schema bench bench-data clean
+.PHONY: help report test lint format lock schema bench bench-data bench-amazon bench-recsys clean
 
 help: ## these lines
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -51,10 +51,17 @@ lock: ## envs/requirements.txt, the exact versions, from envs/requirements.in
 	.venv-lock/bin/python -m pip freeze | sed 's/+cpu$$//' >> envs/requirements.txt
 	rm -rf .venv-lock
 
-bench: bench-data ## the comparisons with other libraries, into results/bench/
+bench: bench-data bench-amazon bench-recsys ## all measurements of speed and memory, into results/bench/
 
 bench-data: .venv/ready ## preparing 20 million ratings, beside pandas
 	$(BIN)/python workflow/scripts/bench_data.py --output results/bench/data.json
+
+bench-amazon: .venv/ready ## preparing 7 million Amazon reviews
+	$(BIN)/python workflow/scripts/bench_amazon.py --output results/bench/amazon.json
+
+bench-recsys: .venv/ready ## training SASRec, beside RecTools; 25 minutes on two cores
+	@$(SNAKEMAKE) data/prepared/movielens-100k/interactions.parquet
+	$(BIN)/python workflow/scripts/bench_recsys.py --pip-args="$(PIP_ARGS)" --output results/bench/recsys.json
 
 clean: ## remove what the workflow made; downloads, models and .venv stay
 	rm -rf results checkpoints logs data/pairs data/prepared .snakemake

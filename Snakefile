@@ -11,6 +11,9 @@ if "study" not in config:
 include: "rules/common.smk"
 include: "rules/data.smk"
 include: "rules/movie_preference.smk"
+include: "rules/recommenders.smk"
+include: "rules/ssept.smk"
+include: "rules/bert4rec.smk"
 include: "rules/report.smk"
 
 
@@ -23,6 +26,8 @@ localrules:
     data,
     models,
     movie_preference,
+    ssept,
+    bert4rec,
     fetch,
     write_run_config,
     tables,
@@ -34,4 +39,6 @@ rule all:
     default_target: True
     input:
         rules.movie_preference.input,
+        rules.ssept.input,
+        rules.bert4rec.input,
         rules.report.input,

@@ -14,7 +14,7 @@ sys.path.insert(0, str(SCRIPTS))
 from snakemake.settings.types import DeploymentMethod
 
 from frugal.config.registry import kind_of, load_datasets, load_models, missing_token
-from frugal.config.study import BASE, BASELINES, STAGES, load_study, plain, resolve
+from frugal.config.study import BASE, BASELINES, RECOMMENDERS, STAGES, load_study, plain, resolve
 from frugal.config.yaml_files import read_yaml
 from frugal.errors import FrugalError
 from frugal.fingerprint import code_hash
@@ -39,21 +39,25 @@ RESULTS = f"results/{STUDY.study}"
 RUNS = {
     experiment: {
         variant: or_exit(resolve, config, experiment, variant, CONFIG_FILE)
-        for variant in (BASE, *getattr(STUDY, experiment).variants)
+        for variant in (*([] if experiment in RECOMMENDERS else [BASE]), *getattr(STUDY, experiment).variants)
     }
     for experiment in BASELINES
 }
 TRAINED = {experiment: [v for v in runs if v != BASE] for experiment, runs in RUNS.items()}
+# What all runs of an experiment share: baselines are scored with these.
+SHARED = {experiment: or_exit(resolve, config, experiment, BASE, CONFIG_FILE) for experiment in BASELINES}
+BASE_MODELS = {run.base_model for name, runs in RUNS.items() if name not in RECOMMENDERS for run in runs.values()}
 
 
 wildcard_constraints:
     variant="[a-z0-9][a-z0-9_-]*",
+    seed="[0-9]+",
     name="[^/]+",
 
 
 def run_of(wildcards, experiment):
     """The settings of the run that a job's wildcards name."""
-    return RUNS[experiment][wildcards.variant]
+    return SHARED[experiment] if wildcards.variant == BASE else RUNS[experiment][wildcards.variant]
 
 
 def depends_on(script):
@@ -106,10 +110,10 @@ def check_names():
     """Every data set and model that the study names is in its table."""
     for experiment, runs in RUNS.items():
         for variant, run in runs.items():
-            for key, name, table in (
-                ("dataset", run.dataset, DATASETS),
-                ("base_model", run.base_model, MODELS),
-            ):
+            names = [("dataset", run.dataset, DATASETS)]
+            if experiment not in RECOMMENDERS:
+                names.append(("base_model", run.base_model, MODELS))
+            for key, name, table in names:
                 if name not in table:
                     where = experiment if variant == BASE else f"{experiment}.variants.{variant}"
                     known = ", ".join(sorted(table))
@@ -121,8 +125,7 @@ def check_names():
 
 def preflight():
     """What would fail hours later fails now: gated models without a token."""
-    needed = {run.base_model for runs in RUNS.values() for run in runs.values()}
-    for name in sorted(needed):
+    for name in sorted(BASE_MODELS):
         if name in STUDY.local_paths or Path(f"data/models/{name}").exists():
             continue
         message = missing_token(MODELS[name])
@@ -131,7 +134,7 @@ def preflight():
     with_conda = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
     for experiment, runs in RUNS.items():
         for variant in TRAINED[experiment]:
-            if runs[variant].backend == "unsloth" and not with_conda and find_spec("unsloth") is None:
+            if getattr(runs[variant], "backend", None) == "unsloth" and not with_conda and find_spec("unsloth") is None:
                 sys.exit(
                     f"error: {CONFIG_FILE}: {experiment}: {variant} trains with backend 'unsloth', which is not "
                     "installed here: run Snakemake with --sdm conda, or set backend to 'transformers'"

@@ -16,7 +16,7 @@ rule models:
     input:
         expand(
             "data/models/{name}",
-            name=sorted({run.base_model for runs in RUNS.values() for run in runs.values()}),
+            name=sorted(BASE_MODELS),
         ),
 
 

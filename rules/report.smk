@@ -23,11 +23,30 @@ REPORTED = {
 }
 REPORTED_RUNS = [f"{experiment}/{name}" for experiment, names in REPORTED.items() for name in names]
 MODEL_RUNS = [f"{experiment}/{name}" for experiment in RUNS for name in RUNS[experiment]]
-TRAINED_RUNS = [f"{experiment}/{name}" for experiment in RUNS for name in TRAINED[experiment]]
+PREFERENCE_RUNS = [run for run in MODEL_RUNS if run.startswith("movie_preference/")]
+# A recommender run trains a model a seed, and each has a history of its own.
+HISTORIES = [
+    *(f"{RESULTS}/movie_preference/{name}/history.csv" for name in TRAINED["movie_preference"]),
+    *(
+        f"{RESULTS}/{experiment}/{name}/seeds/{seed}/history.csv"
+        for experiment in RECOMMENDERS
+        for name, run in RUNS[experiment].items()
+        for seed in run.seeds
+    ),
+]
+# Speed and memory by size and mode are measured only where the configuration says how.
+MEASURED = [experiment for experiment in RECOMMENDERS if efficiency_of(experiment)]
+EFFICIENCY = [f"{RESULTS}/{experiment}/efficiency/measurements.json" for experiment in MEASURED]
+# The tables and figures of the experiments that this study has.
+TABLE_NAMES = [name for experiment, names in TABLES.items() if experiment in RUNS for name in names]
+FIGURE_NAMES = {experiment: names for experiment, names in FIGURES.items() if experiment in RUNS}
 # Commands that the report prints name the configuration, where it is not the default one.
 CONFIG_OPTION = os.path.relpath(CONFIG_FILE, ROOT)
 CONFIG_OPTION = "" if CONFIG_OPTION == "config/config.yaml" else f"--configfile {quote(CONFIG_OPTION)}"
-REPORT_OPTIONS = f"--results {RESULTS} --study {STUDY.study} --runs {' '.join(REPORTED_RUNS)} {CONFIG_OPTION}"
+MEASURED_OPTION = f"--efficiency {' '.join(MEASURED)}" if MEASURED else ""
+REPORT_OPTIONS = (
+    f"--results {RESULTS} --study {STUDY.study} --runs {' '.join(REPORTED_RUNS)} {MEASURED_OPTION} {CONFIG_OPTION}"
+)
 
 
 rule tables:
@@ -35,7 +54,7 @@ rule tables:
     input:
         expand(
             f"{REPORT}/tables/{{name}}.{{format}}",
-            name=[name for names in TABLES.values() for name in names],
+            name=TABLE_NAMES,
             format=TABLE_FORMATS,
         ),
 
@@ -45,7 +64,7 @@ rule figures:
     input:
         expand(
             f"{REPORT}/figures/{{name}}.{{format}}",
-            name=[name for names in FIGURES.values() for name in names],
+            name=[name for names in FIGURE_NAMES.values() for name in names],
             format=FIGURE_FORMATS,
         ),
 
@@ -68,6 +87,7 @@ rule make_tables:
             "data/prepared/{name}/summary.json",
             name=sorted({run.dataset for runs in RUNS.values() for run in runs.values()}),
         ),
+        efficiency=EFFICIENCY,
     output:
         rules.tables.input,
     log:
@@ -89,8 +109,9 @@ rule plot_figures:
     input:
         configs=expand(f"{RESULTS}/{{run}}/config.yaml", run=MODEL_RUNS),
         metrics=expand(f"{RESULTS}/{{run}}/metrics.json", run=REPORTED_RUNS),
-        predictions=expand(f"{RESULTS}/{{run}}/predictions.parquet", run=MODEL_RUNS),
-        histories=expand(f"{RESULTS}/{{run}}/history.csv", run=TRAINED_RUNS),
+        predictions=expand(f"{RESULTS}/{{run}}/predictions.parquet", run=PREFERENCE_RUNS),
+        histories=HISTORIES,
+        efficiency=EFFICIENCY,
     output:
         [
             (
@@ -102,7 +123,7 @@ rule plot_figures:
                 if extension == "svg"
                 else f"{REPORT}/figures/{name}.{extension}"
             )
-            for experiment, names in FIGURES.items()
+            for experiment, names in FIGURE_NAMES.items()
             for name in names
             for extension in FIGURE_FORMATS
         ],
@@ -127,7 +148,8 @@ rule write_report:
         figures=rules.plot_figures.output,
         configs=expand(f"{RESULTS}/{{run}}/config.yaml", run=MODEL_RUNS),
         metrics=expand(f"{RESULTS}/{{run}}/metrics.json", run=REPORTED_RUNS),
-        examples=expand(f"{RESULTS}/{{run}}/examples.jsonl", run=MODEL_RUNS),
+        examples=expand(f"{RESULTS}/{{run}}/examples.jsonl", run=PREFERENCE_RUNS),
+        efficiency=EFFICIENCY,
     output:
         f"{REPORT}/report.md",
         report(

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import itertools
 import json
 import re
 from pathlib import Path
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from frugal.config.registry import load_datasets, load_models
-from frugal.config.study import BASE, STAGES, dump_yaml, json_schema, load_study, plain, resolve
+from frugal.config.study import BASE, RECOMMENDERS, STAGES, dump_yaml, json_schema, load_study, plain, resolve
 from frugal.config.yaml_files import read_yaml
 from frugal.errors import FrugalError
 from frugal.runs import load_run
@@ -36,7 +37,7 @@ def changed(path, value):
 
 
 REMOVE = object()
-MP = "movie_preference"
+MP, B4 = "movie_preference", "bert4rec"
 BROKEN = [
     ("movie_preferences", {}, r"movie_preferences: unknown key; did you mean 'movie_preference'\?"),
     ("study", REMOVE, r"study: this key is required"),
@@ -133,6 +134,56 @@ BROKEN = [
         {"x": {"pairs": {"format": "next_film", "answer_position": "always_a"}}},
         r"movie_preference.variants.x.pairs: answer_position 'always_a' has no meaning with format 'next_film'",
     ),
+    (B4, REMOVE, r"bert4rec: this key is required"),
+    (f"{B4}.seeds", [], r"bert4rec.seeds: List should have at least 1 item"),
+    (f"{B4}.seeds", [1, 1], r"bert4rec.seeds: must be different whole numbers"),
+    (f"{B4}.data.split", "random", r"data.split: must be 'leave_one_out' or 'global_time', got 'random'"),
+    (f"{B4}.data.fraction", 0, r"data.fraction: must be greater than 0, got 0"),
+    (f"{B4}.model.architecture", "gru4rec", r"model.architecture: must be 'sasrec', 'ssept' or 'bert4rec'"),
+    (
+        f"{B4}.model.num_attention_heads",
+        3,
+        r"bert4rec.model: num_attention_heads 3 does not cut the width 64 into even",
+    ),
+    (f"{B4}.model.hidden_dropout", 0.1, r"model.hidden_dropout: unknown key; did you mean 'hidden_dropout_prob'\?"),
+    (f"{B4}.training.precision", "float16", r"bert4rec.training: precision 'float16' needs a GPU"),
+    (f"{B4}.training.report_to", ["wandb"], r"training.report_to: wandb is not installed"),
+    (f"{B4}.loss", {"name": "bpr"}, r"loss.name: must be 'cross_entropy' or 'sampled_softmax', got 'bpr'"),
+    (f"{B4}.evaluation.cutoffs", [5], r"evaluation.cutoffs: must be different whole numbers above 0, 10 among them"),
+    (f"{B4}.adapter", {"method": "lora"}, r"bert4rec: adapter 'lora' needs a trained backbone: set warm_start.variant"),
+    (f"{B4}.warm_start", {}, r"bert4rec.warm_start: give either 'variant' or 'path'"),
+    (
+        f"{B4}.variants",
+        {"x": {"adapter": {"method": "ilora", "r": 6, "experts": 4}}},
+        r"variants.x.adapter: r 6 cannot be cut into 4 experts",
+    ),
+    (
+        f"{B4}.variants",
+        {"x": {"warm_start": {"variant": "y"}}},
+        r"variants.x.warm_start.variant: there is no variant 'y'; there are: x",
+    ),
+    (
+        f"{B4}.variants",
+        {"x": {"warm_start": {"variant": "y"}}, "y": {"warm_start": {"variant": "x"}}},
+        r"variants.x.warm_start.variant: begins with itself: x -> y -> x",
+    ),
+    (
+        f"{B4}.variants",
+        {"x": {"seeds": [4], "warm_start": {"variant": "y"}}, "y": {}},
+        r"variants.x.warm_start.variant: 'y' is not trained with all of the seeds of 'x'",
+    ),
+    (
+        f"{B4}.variants",
+        {
+            "x": {"warm_start": {"variant": "y"}, "adapter": {"method": "lora"}},
+            "y": {"warm_start": {"variant": "z"}, "adapter": {"method": "lora"}},
+            "z": {},
+        },
+        r"variants.x.warm_start.variant: 'y' is an adapter; name a whole model",
+    ),
+    (f"{B4}.efficiency.modes", ["int8"], r"efficiency.modes.0: must be 'float32', 'bfloat16'"),
+    (f"{B4}.efficiency.sizes", {"x": {"hidden": 2}}, r"efficiency.sizes.x.hidden: unknown key"),
+    ("ssept.efficiency", None, r"ssept.efficiency: unknown key"),
 ]
 
 
@@ -209,6 +260,9 @@ def test_shipped_studies_are_valid_and_name_what_exists(file):
         run = resolve(data, "movie_preference", variant, file)
         assert run.dataset in datasets
         assert run.base_model in models
+    for experiment in RECOMMENDERS:
+        for variant in (BASE, *getattr(study, experiment).variants):
+            assert resolve(data, experiment, variant, file).dataset in datasets
 
 
 def test_full_study_has_the_originals_settings():
@@ -249,9 +303,9 @@ def test_resolved_configuration_reads_back(tmp_path):
 
 
 def test_each_stage_reads_a_valid_part_of_its_run():
-    for file in SHIPPED:
-        run = resolve(read_yaml(f"config/{file}"), "movie_preference", BASE, file)
-        for stage, keys in STAGES["movie_preference"].items():
+    for file, experiment in itertools.product(SHIPPED, STAGES):
+        run = resolve(read_yaml(f"config/{file}"), experiment, BASE, file)
+        for stage, keys in STAGES[experiment].items():
             part = plain(run, keys)
             assert set(part) == set(keys), stage
             read_back = type(run).model_validate(part)

@@ -13,7 +13,7 @@ from frugal.config.movie_preference import MoviePreferenceRun
 from frugal.data.preference import read_jsonl, to_jsonl, with_options
 from frugal.errors import run_script
 from frugal.files import atomic_path, read_json, sha256_file, sha256_tree, write_text
-from frugal.hardware import keep_freed_memory, peak_device_mb, peak_rss_mb, provenance
+from frugal.hardware import choose_device, keep_freed_memory, peak_device_mb, peak_rss_mb, provenance
 from frugal.metrics import preference_metrics, summarise
 from frugal.runs import hash_inputs, load_run, write_metrics
 
@@ -34,7 +34,6 @@ def main() -> None:
     records = read_jsonl(args.test)
 
     from frugal.llm.loading import (
-        choose_device,
         load_adapter,
         load_base_model,
         load_tokenizer,

@@ -4,10 +4,13 @@ import argparse
 from pathlib import Path
 
 from frugal.errors import run_script
-from frugal.report.contents import TABLES
+from frugal.report.contents import RECOMMENDERS, TABLES
 from frugal.report.movie_preference import tables as movie_preference
+from frugal.report.recommenders import tables as recommenders
 from frugal.report.results import add_arguments, from_arguments
 from frugal.report.tables import save
+
+MODULES = {"movie_preference": movie_preference} | dict.fromkeys(RECOMMENDERS, recommenders)
 
 
 def main() -> None:
@@ -16,8 +19,8 @@ def main() -> None:
     parser.add_argument("--output", required=True, type=Path, help="output folder")
     args = parser.parse_args()
     results = from_arguments(args)
-    for experiment, module in {"movie_preference": movie_preference}.items():
-        for name in TABLES[experiment]:
+    for experiment, module in MODULES.items():
+        for name in TABLES[experiment] if results.of(experiment) else ():
             table = module.build(name, results)
             save(table, args.output, results.missing(experiment, table.layout.needs))
 

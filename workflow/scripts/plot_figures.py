@@ -4,10 +4,13 @@ import argparse
 from pathlib import Path
 
 from frugal.errors import run_script
-from frugal.report.contents import FIGURES
+from frugal.report.contents import FIGURES, RECOMMENDERS
 from frugal.report.figures import save, style
 from frugal.report.movie_preference import figures as movie_preference
+from frugal.report.recommenders import figures as recommenders
 from frugal.report.results import add_arguments, from_arguments
+
+MODULES = {"movie_preference": movie_preference} | dict.fromkeys(RECOMMENDERS, recommenders)
 
 
 def main() -> None:
@@ -17,8 +20,8 @@ def main() -> None:
     args = parser.parse_args()
     results = from_arguments(args)
     with style():
-        for experiment, module in {"movie_preference": movie_preference}.items():
-            for name in FIGURES[experiment]:
+        for experiment, module in MODULES.items():
+            for name in FIGURES[experiment] if results.of(experiment) else ():
                 save(module.DRAWINGS[name].draw(results), name, args.output)
 
 

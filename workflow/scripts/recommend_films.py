@@ -20,7 +20,7 @@ import pandas as pd
 
 from frugal.data.preference import Films
 from frugal.errors import FrugalError, run_script
-from frugal.hardware import keep_freed_memory
+from frugal.hardware import choose_device, keep_freed_memory
 from frugal.runs import load_run
 
 
@@ -43,7 +43,6 @@ def main() -> int:
     items = _read_items(args.data / "prepared" / run.dataset / "items.parquet")
 
     from frugal.llm.loading import (
-        choose_device,
         load_adapter,
         load_base_model,
         load_tokenizer,

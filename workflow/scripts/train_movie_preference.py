@@ -10,7 +10,7 @@ from frugal.data.preference import read_jsonl
 from frugal.errors import run_script
 from frugal.files import atomic_path, exclusive, sha256_file, sha256_tree, write_json, write_text
 from frugal.fingerprint import fingerprint
-from frugal.hardware import keep_freed_memory
+from frugal.hardware import choose_device, keep_freed_memory
 from frugal.runs import load_run
 
 
@@ -37,8 +37,9 @@ def main() -> int | None:
         import unsloth  # noqa: F401  (patches trl, peft and transformers, so it comes before them)
 
     from frugal.llm import training
-    from frugal.llm.loading import choose_device, load_base_model, load_tokenizer
+    from frugal.llm.loading import load_base_model, load_tokenizer
     from frugal.llm.prompts import encode_example
+    from frugal.training import EXIT_DEADLINE, DeadlineReached
 
     device = choose_device(run.training.gpus)
     if run.backend == "unsloth":
@@ -65,9 +66,9 @@ def main() -> int | None:
                 checkpoints=args.checkpoints / key,
                 run_name=f"movie_preference/{args.adapter.parent.name}",
             )
-    except training.DeadlineReached as reached:
+    except DeadlineReached as reached:
         print(f"deadline: saved at {reached}; run again to continue", file=sys.stderr)
-        return training.EXIT_DEADLINE
+        return EXIT_DEADLINE
     with atomic_path(args.adapter) as temporary:
         trainer.model.save_pretrained(temporary, safe_serialization=True)
         tokenizer.save_pretrained(temporary)

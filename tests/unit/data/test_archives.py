@@ -132,9 +132,7 @@ def test_cut_and_damaged_archives(tmp_path: Path, kind: str) -> None:
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    head=st.sampled_from(
-        [b"", b"PK\x03\x04", b"PK\x05\x06", b"\x1f\x8b", b"\x1f\x8b\x08", b"BZh9", b"\xfd7zXZ"]
-    ),
+    head=st.sampled_from([b"", b"PK\x03\x04", b"PK\x05\x06", b"\x1f\x8b", b"\x1f\x8b\x08", b"BZh9", b"\xfd7zXZ"]),
     tail=st.binary(max_size=600),
 )
 def test_no_bytes_bring_anything_but_a_readable_error(tmp_path: Path, head: bytes, tail: bytes) -> None:
@@ -150,9 +148,7 @@ def test_no_bytes_bring_anything_but_a_readable_error(tmp_path: Path, head: byte
     ("number", "words"),
     [(errno.ENOSPC, "disk is full"), (errno.EROFS, "not allowed"), (errno.EACCES, "not allowed")],
 )
-def test_disk_faults_are_readable(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, words: str
-) -> None:
+def test_disk_faults_are_readable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, words: str) -> None:
     make_zip(tmp_path / "a.zip", {"a": b"one"})
 
     def fail(*_: object) -> None:

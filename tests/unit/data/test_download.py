@@ -29,9 +29,7 @@ def test_passing_faults_are_retried(server: FaultyServer, tmp_path: Path, fault:
 
 
 @pytest.mark.parametrize("fault", ["cut", "stall"])
-def test_an_interrupted_transfer_continues_where_it_was(
-    server: FaultyServer, tmp_path: Path, fault: str
-) -> None:
+def test_an_interrupted_transfer_continues_where_it_was(server: FaultyServer, tmp_path: Path, fault: str) -> None:
     server.faults = [(fault, 1000), (fault, 500)]
     run(server, tmp_path / "data.bin")
     assert server.ranges == [None, "bytes=1000-", "bytes=1500-"]
@@ -51,9 +49,7 @@ def test_a_complete_part_is_taken_without_fetching_it_again(server: FaultyServer
     assert server.ranges == ["bytes=102400-"]
 
 
-def test_a_part_is_not_continued_when_nothing_could_notice_a_change(
-    server: FaultyServer, tmp_path: Path
-) -> None:
+def test_a_part_is_not_continued_when_nothing_could_notice_a_change(server: FaultyServer, tmp_path: Path) -> None:
     server.tag = None
     (tmp_path / "data.bin.part").write_bytes(b"of another file")
     run(server, tmp_path / "data.bin", sha256=None)
@@ -77,9 +73,7 @@ def test_a_server_that_cannot_continue_starts_again(server: FaultyServer, tmp_pa
     assert (tmp_path / "data.bin").read_bytes() == server.content
 
 
-def test_a_server_that_always_cuts_at_the_same_place_is_given_up(
-    server: FaultyServer, tmp_path: Path
-) -> None:
+def test_a_server_that_always_cuts_at_the_same_place_is_given_up(server: FaultyServer, tmp_path: Path) -> None:
     server.tag = None
     server.faults = [("cut", 1000)] * 20
     with pytest.raises(SourceUnavailable, match="connection"):

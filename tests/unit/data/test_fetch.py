@@ -52,9 +52,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_the_folder_holds_the_members_and_the_record(
-    server: FaultyServer, archive: bytes, tmp_path: Path
-) -> None:
+def test_the_folder_holds_the_members_and_the_record(server: FaultyServer, archive: bytes, tmp_path: Path) -> None:
     source = web(server, archive)
     fetch("small", entry(source), tmp_path / "raw", downloads=tmp_path / "dl", patience=QUICK)
     found = contents(tmp_path / "raw")
@@ -71,17 +69,13 @@ def test_fetching_again_gives_the_same_bytes_without_the_network(
     server: FaultyServer, archive: bytes, tmp_path: Path
 ) -> None:
     for name in ("one", "two"):
-        fetch(
-            "small", entry(web(server, archive)), tmp_path / name, downloads=tmp_path / "dl", patience=QUICK
-        )
+        fetch("small", entry(web(server, archive)), tmp_path / name, downloads=tmp_path / "dl", patience=QUICK)
     assert len(server.ranges) == 1
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
 
 
 @pytest.mark.parametrize("way", ["downloads", "file", "folder", "flat folder"])
-def test_a_local_copy_needs_no_network(
-    server: FaultyServer, archive: bytes, tmp_path: Path, way: str
-) -> None:
+def test_a_local_copy_needs_no_network(server: FaultyServer, archive: bytes, tmp_path: Path, way: str) -> None:
     copy, local = tmp_path / "copy", None
     copy.mkdir()
     if way == "downloads":
@@ -170,9 +164,7 @@ def test_when_nothing_answers_every_source_and_both_ways_out_are_named(
     assert not (tmp_path / "raw").exists()
 
 
-def test_an_earlier_folder_survives_a_failed_fetch(
-    server: FaultyServer, archive: bytes, tmp_path: Path
-) -> None:
+def test_an_earlier_folder_survives_a_failed_fetch(server: FaultyServer, archive: bytes, tmp_path: Path) -> None:
     fetch("small", entry(web(server, archive)), tmp_path / "raw", downloads=tmp_path / "dl", patience=QUICK)
     before = contents(tmp_path / "raw")
     broken = web(server, archive, members={"ratings": "top/other.csv"})
@@ -211,15 +203,11 @@ def test_a_full_disk_is_a_readable_error_and_keeps_the_part(
 
     monkeypatch.setattr(module, "unpack", full)
     with pytest.raises(FrugalError, match=r"the disk is full \(\d+ MB left\); make room"):
-        fetch(
-            "small", entry(web(server, archive)), tmp_path / "raw", downloads=tmp_path / "dl", patience=QUICK
-        )
+        fetch("small", entry(web(server, archive)), tmp_path / "raw", downloads=tmp_path / "dl", patience=QUICK)
     assert (tmp_path / "dl" / "small.zip").read_bytes() == archive
 
 
-def test_a_target_below_a_file_is_a_readable_error(
-    server: FaultyServer, archive: bytes, tmp_path: Path
-) -> None:
+def test_a_target_below_a_file_is_a_readable_error(server: FaultyServer, archive: bytes, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     for output, downloads in [("file/raw", "dl"), ("raw", "file/dl")]:
         with pytest.raises(FrugalError, match="file"):
@@ -260,9 +248,7 @@ def test_a_wheel_is_a_source(registry: Path, tmp_path: Path) -> None:
 
 
 def test_a_package_that_is_not_there_or_not_as_it_was(registry: Path, tmp_path: Path) -> None:
-    with pytest.raises(
-        FrugalError, match=r"missing==9\.9 from the package registry: No matching distribution"
-    ):
+    with pytest.raises(FrugalError, match=r"missing==9\.9 from the package registry: No matching distribution"):
         fetch("small", entry(package("missing==9.9")), tmp_path / "raw", downloads=tmp_path / "dl")
     found = sha256((registry / "small-1.0-py3-none-any.whl").read_bytes())
     with pytest.raises(FrugalError, match=f"{found}, expected {'0' * 64}"):
@@ -332,9 +318,7 @@ def test_a_hub_model_is_pinned_and_never_pickled(
 
 def test_a_gated_model_without_a_token_says_what_to_do(hub: list[dict[str, Any]], tmp_path: Path) -> None:
     source = HubSource(hub="org/small", revision="a" * 40)
-    with pytest.raises(
-        FrugalError, match=r"accept its licence at https://huggingface\.co/org/small.*HF_TOKEN"
-    ):
+    with pytest.raises(FrugalError, match=r"accept its licence at https://huggingface\.co/org/small.*HF_TOKEN"):
         fetch("small", model(source, gated=True), tmp_path / "raw", downloads=tmp_path / "dl")
     assert hub == []
 

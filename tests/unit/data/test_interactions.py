@@ -6,17 +6,19 @@ import json
 import math
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
 from frugal.data import delimited, interactions
 from frugal.data.delimited import Dialect, find_columns
 from frugal.data.movielens import RATINGS
 from frugal.data.rows import BadRows, Rules
 from frugal.errors import FrugalError
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 OWN = {"columns": {"user": "who", "item": "what", "rating": "stars", "timestamp": "when"}}
 CSV = b"when,who,what,stars,note\n30,bob,x1,2.5,\n10,ann,x1,4,good\n20,bob,a b,1,\n"
@@ -132,11 +134,7 @@ def test_bad_parquet_rows(prepared, change: dict[str, Any], words: str) -> None:
         return
     with pytest.raises(FrugalError, match=rf"ratings\.parquet, {words}"):
         prepared("parquet", parquet(**columns), **OWN)
-    kept = (
-        prepared("parquet", parquet(**columns), on_bad_rows="skip", **OWN)
-        if "good" not in str(change)
-        else None
-    )
+    kept = prepared("parquet", parquet(**columns), on_bad_rows="skip", **OWN) if "good" not in str(change) else None
     assert kept is None or kept.facts["rows_kept"] == 1
 
 
@@ -187,9 +185,7 @@ def test_duplicates(prepared, policy: str, kept: list[tuple[float, int]], remove
 
 def test_duplicates_as_errors_name_the_line(prepared) -> None:
     text = b"who,what,stars,when\n\nann,x,1,5\nann,y,2,9\nann,y,3,9\n"
-    with pytest.raises(
-        FrugalError, match=r"ratings\.csv, line 5: the same user, item and timestamp.*'ann,y,3,9'"
-    ):
+    with pytest.raises(FrugalError, match=r"ratings\.csv, line 5: the same user, item and timestamp.*'ann,y,3,9'"):
         prepared("csv", text, on_duplicates="error", **OWN)
     bad = text.replace(b"x,1,5", b"x,bad,5")
     with pytest.raises(FrugalError, match="line 5: the same user"):
@@ -197,6 +193,67 @@ def test_duplicates_as_errors_name_the_line(prepared) -> None:
     rows = parquet(who=[1, 1], what=[1, 1], stars=[1, 1], when=[1, 1])
     with pytest.raises(FrugalError, match="line 2: the same user"):
         prepared("parquet", rows, on_duplicates="error", **OWN)
+
+
+CORE = [("ann", "x"), ("ann", "y"), ("bob", "x"), ("bob", "y"), ("bob", "z"), ("cat", "z"), ("cat", "w"), ("dan", "w")]
+
+
+def rows_as_csv(pairs: list[tuple[str, str]]) -> bytes:
+    rows = [f"{time},{user},{item},1," for time, (user, item) in enumerate(pairs)]
+    return "\n".join(["when,who,what,stars,note", *rows]).encode()
+
+
+def test_the_2_core_by_hand(prepared) -> None:
+    # Round 1 takes dan (1 row); then w has only cat's: round 2 takes w; then cat has only z: round 3 takes cat;
+    # then z has only bob's: round 4 takes z. Ann and Bob with x and y remain: rows 0 to 3 of 8.
+    items = b"id,name\nx,Ex\ny,Why\nz,Zed\nv,Never rated\n"
+    columns = {"item": "id", "title": "name"}
+    result = prepared("csv", rows_as_csv(CORE), items, item_columns=columns, min_interactions=2, **OWN)
+    assert [row[:2] for row in result.rows] == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    assert list(result.items.title) == ["Ex", "Why"]
+    assert result.facts["k_core"] == {"min_interactions": 2, "rounds": 4, "removed": 4}
+    assert [result.facts[key] for key in ("users", "items", "items_rated", "rows_kept")] == [2, 2, 2, 4]
+    assert result.facts["items_without_description"] == 0
+    # Nothing of it without the key: also the item that nobody has rated has a number.
+    result = prepared("csv", rows_as_csv(CORE), items, item_columns=columns, **OWN)
+    assert result.facts["k_core"] is None
+    assert list(result.items.index) == ["v", "w", "x", "y", "z"]
+    assert result.facts["items_without_description"] == 1
+
+
+def test_the_1_core_leaves_out_only_items_that_nobody_has_rated(prepared) -> None:
+    result = prepared("csv", CSV, b"what\nx1\nz\n", min_interactions=1, **OWN)
+    assert result.rows == ROWS
+    assert list(result.items.index) == ["a b", "x1"]
+    assert result.facts["k_core"] == {"min_interactions": 1, "rounds": 0, "removed": 0}
+
+
+def test_a_core_of_nothing(prepared) -> None:
+    with pytest.raises(FrugalError, match=r"no users and items with 3 interactions each are left; lower min_inter"):
+        prepared("csv", rows_as_csv(CORE), min_interactions=3, **OWN)
+
+
+def test_duplicates_do_not_count_for_the_core(prepared) -> None:
+    text = b"who,what,stars,when\n" + b"ann,x,1,5\n" * 3
+    with pytest.raises(FrugalError, match="no users and items with 2 interactions"):
+        prepared("csv", text, min_interactions=2, **OWN)
+    # Rated again at another time, it does.
+    assert prepared("csv", text + b"ann,x,1,6\n", min_interactions=2, **OWN).facts["rows_kept"] == 2
+
+
+@given(pairs=st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=40), k=st.integers(1, 4))
+def test_the_core_is_the_largest_set_that_satisfies_k(pairs: list[tuple[int, int]], k: int) -> None:
+    keep, rounds = interactions.k_core(*np.array(pairs, np.int32).T, k)
+    # A second way: take out one row at a time, in any order.
+    left = list(range(len(pairs)))
+
+    def count(side: int, row: int) -> int:
+        return sum(pairs[other][side] == pairs[row][side] for other in left)
+
+    while rare := [row for row in left if min(count(0, row), count(1, row)) < k]:
+        left.remove(rare[0])
+    assert np.flatnonzero(keep).tolist() == left
+    assert (rounds == 0) == keep.all()
 
 
 def test_numbers_are_ordered_as_numbers_and_text_as_text(prepared) -> None:
@@ -235,15 +292,17 @@ def test_files_that_changed_after_the_fetch_are_refused(prepared) -> None:
     entry = DatasetEntry(title="t", sources=(PathSource(path="x"),))
     out = [result.folder / name for name in ("a", "b", "c")]
     (raw / "ratings.csv").write_bytes(CSV.replace(b"2.5", b"3.5"))
-    with pytest.raises(
-        FrugalError, match=r"ratings\.csv: has changed since it was fetched; fetch 'mine' again"
-    ):
+    with pytest.raises(FrugalError, match=r"ratings\.csv: has changed since it was fetched; fetch 'mine' again"):
         interactions.prepare("mine", entry, raw, *out)
     (raw / "ratings.csv").unlink()
     with pytest.raises(FrugalError, match=r"ratings\.csv: is missing; fetch"):
         interactions.prepare("mine", entry, raw, *out)
     (raw / "source.json").write_text('{"format": "files", "members": {}}')
     with pytest.raises(FrugalError, match="the format 'files' holds no interactions"):
+        interactions.prepare("mine", entry, raw, *out)
+    # What a folder gives whose source names no members.
+    (raw / "source.json").write_text('{"format": "csv", "members": {"orders.csv": {"file": "orders.csv"}}}')
+    with pytest.raises(FrugalError, match=r"no file of interactions is named; add 'members: \{ratings: <file>\}'"):
         interactions.prepare("mine", entry, raw, *out)
     for text in ("[1", "[]", "{}"):
         (raw / "source.json").write_text(text)
@@ -304,18 +363,14 @@ def expected(rows: list[tuple[str, str, float, int]]) -> list[tuple[int, int, fl
 @pytest.mark.parametrize("form", ["csv", "parquet"])
 @given(rows=rows_of(ids | whole))
 @THOROUGH
-def test_any_rows_survive_the_round_trip_through_ones_own_formats(
-    prepared, form: str, rows: list[Any]
-) -> None:
+def test_any_rows_survive_the_round_trip_through_ones_own_formats(prepared, form: str, rows: list[Any]) -> None:
     assert prepared(form, write(form, rows), on_duplicates="keep", **OWN).rows == expected(rows)
 
 
 @pytest.mark.parametrize("form", RATINGS)
 @given(rows=rows_of(whole))
 @THOROUGH
-def test_any_rows_survive_the_round_trip_through_movielens_formats(
-    prepared, form: str, rows: list[Any]
-) -> None:
+def test_any_rows_survive_the_round_trip_through_movielens_formats(prepared, form: str, rows: list[Any]) -> None:
     assert prepared(form, write(form, rows), on_duplicates="keep").rows == expected(rows)
 
 
@@ -327,9 +382,7 @@ def test_any_sequences_survive_the_round_trip(prepared, sequences: dict[str, lis
     assert prepared("sequences", text.encode()).rows == expected(rows)
 
 
-PIECES = (
-    b'1 2 1.5 -3 nan " , \t :: | \n \r \r\n \xff \0 \x1f who,what,stars,when\n user_id:token\titem_id:token\t'
-)
+PIECES = b'1 2 1.5 -3 nan " , \t :: | \n \r \r\n \xff \0 \x1f who,what,stars,when\n user_id:token\titem_id:token\t'
 pieces = st.sampled_from(PIECES.split(b" "))
 junk = st.binary(max_size=200) | st.lists(pieces, max_size=40).map(b"".join)
 
@@ -351,11 +404,7 @@ def test_no_bytes_bring_anything_but_a_readable_error(
     assert facts["rows_read"] == facts["rows_kept"] + removed
 
 
-@given(
-    rows=st.lists(
-        st.lists(st.sampled_from(["1", "7", "a", "nan", "-1", "2.0", " 3", ""]), min_size=3, max_size=5)
-    )
-)
+@given(rows=st.lists(st.lists(st.sampled_from(["1", "7", "a", "nan", "-1", "2.0", " 3", ""]), min_size=3, max_size=5)))
 @THOROUGH
 def test_the_fast_reader_takes_nothing_that_the_slow_one_refuses(tmp_path, rows: list[list[str]]) -> None:
     path = tmp_path / "rows.csv"
@@ -371,8 +420,7 @@ def test_the_fast_reader_takes_nothing_that_the_slow_one_refuses(tmp_path, rows:
             assert list(getattr(fast, name)) == list(getattr(slow, name))
         for role in ("user", "item"):
             one, two = (
-                [getattr(raw, role).values[code].strip() for code in getattr(raw, role).codes]
-                for raw in (fast, slow)
+                [getattr(raw, role).values[code].strip() for code in getattr(raw, role).codes] for raw in (fast, slow)
             )
             assert one == two
         assert fast.rows_read == slow.rows_read

@@ -167,9 +167,7 @@ def test_decimal_timestamps_are_taken_where_they_are_whole(prepared) -> None:
         ("recbole", b"item_id:token", b"thing:token", "line 1: has no column 'item_id'"),
     ],
 )
-def test_a_bad_row_names_file_line_reason_and_text(
-    prepared, form: str, old: bytes, new: bytes, words: str
-) -> None:
+def test_a_bad_row_names_file_line_reason_and_text(prepared, form: str, old: bytes, new: bytes, words: str) -> None:
     ratings, items = FILES[form]
     assert old in ratings
     with pytest.raises(FrugalError, match=rf"ratings\.csv, {words}"):
@@ -236,6 +234,4 @@ def test_years(title: str, year: int | None) -> None:
 
 def test_genres() -> None:
     assert split_genres("Drama| War ", "|") == ("Drama", "War")
-    assert (
-        split_genres("(no genres listed)", "|") == split_genres("unknown", " ") == split_genres("", "|") == ()
-    )
+    assert split_genres("(no genres listed)", "|") == split_genres("unknown", " ") == split_genres("", "|") == ()

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from frugal.config.registry import (
     HubSource,
     PackageSource,
@@ -58,6 +59,7 @@ def test_the_tables_that_come_with_the_project() -> None:
         ("{url: http://x/a.zip, file: ../a.zip}", "must be a plain file name"),
         ("{path: a, members: {a: x/same, b: y/same}}", "two members have the same file name"),
         ("{path: a, format: recbole, members: {items: a.item}}", "members must name 'ratings'"),
+        ("{path: a, format: amazon-json, members: {data: a.gz}}", "members must name 'ratings'"),
         ("{path: a, encoding: utf-16}", "must be utf-8 or an encoding of one byte"),
         ("{path: a, encoding: no-such}", "must be utf-8 or an encoding of one byte"),
         ("{path: a, separator: ''}", "separator"),
@@ -78,6 +80,7 @@ def test_a_mistake_in_a_source_is_named(tmp_path: Path, source: str, words: str)
     [
         ("    titel: x\n", "datasets.mine.titel: unknown key; did you mean 'title'"),
         ("    on_bad_rows: ignore\n", "on_bad_rows: must be 'error' or 'skip'"),
+        ("    min_interactions: 0\n", "datasets.mine.min_interactions"),
         ("    rating_range: [5, 1]\n", r"rating_range must be \[lowest, highest\]"),
         ("    title: again\n", "line 6: not valid YAML: the key 'title' is given twice"),
         ("  mine:\n    title: x\n", "line 6: not valid YAML: the key 'mine' is given twice"),
@@ -120,9 +123,7 @@ def test_a_hub_source_needs_a_commit_and_a_model_may_be_random(tmp_path: Path) -
         load_models(path)
 
 
-def test_the_token_is_looked_for_where_the_hub_keeps_it(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_the_token_is_looked_for_where_the_hub_keeps_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     import huggingface_hub
 
     models = load_models(CONFIG / "models.yaml")

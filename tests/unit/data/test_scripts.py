@@ -46,3 +46,12 @@ def test_a_small_benchmark(tmp_path: Path) -> None:
     assert result["rows"] == 2000
     assert {run["system"] for run in result["runs"]} == {"frugal", "pandas"}
     assert result["rows_per_second_vs_pandas"] > 0
+
+
+def test_a_small_benchmark_of_amazon_reviews(tmp_path: Path) -> None:
+    done = run("bench_amazon.py", "--rows", 500, "--output", tmp_path / "amazon.json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "amazon.json").read_text())
+    assert result["rows"] == 500
+    assert result["peak_rss_mb"] > 0
+    assert result["rows_per_second"] > 0

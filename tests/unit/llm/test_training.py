@@ -10,15 +10,11 @@ from safetensors.torch import load_file
 from frugal.config.llm import LoraSettings
 from frugal.errors import FrugalError
 from frugal.files import atomic_path
-from frugal.llm.loading import choose_device, load_adapter, load_base_model, load_tokenizer
+from frugal.hardware import choose_device
+from frugal.llm.loading import load_adapter, load_base_model, load_tokenizer
 from frugal.llm.prompts import encode_example
-from frugal.llm.training import (
-    DeadlineReached,
-    format_seconds,
-    history_csv,
-    last_good_checkpoint,
-    train_adapter,
-)
+from frugal.llm.training import history_csv, train_adapter
+from frugal.training import DeadlineReached, format_seconds, last_good_checkpoint
 
 RECORDS = [{"instruction": "Choose.", "input": f"Liked: {n}.", "output": f"Option {'AB'[n % 2]}."} for n in range(16)]
 

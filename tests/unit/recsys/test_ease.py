@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+import scipy.sparse
 
-from frugal.recsys.ease import fit_ease
+from frugal.errors import FrugalError
+from frugal.recsys.ease import co_occurrences, fit_ease, fit_local_ease, interaction_matrix
 
 
 def test_two_items_by_hand():
@@ -20,3 +22,43 @@ def test_repeated_interactions_count_once_and_unknown_items_have_no_weight():
     assert once[2] == pytest.approx(np.zeros(3))
     assert once[:, 2] == pytest.approx(np.zeros(3))
     assert np.diag(once) == pytest.approx(np.zeros(3))
+
+
+def test_a_catalogue_that_fits_no_memory_is_refused_before_it_is_tried():
+    # 12 bytes * (10^7)^2 = 1.2 * 10^15 bytes.
+    with pytest.raises(FrugalError, match="EASE over 10000000 items needs 1200000 GB"):
+        fit_ease(np.array([0]), np.array([0]), item_count=10**7)
+
+
+def test_co_occurrences_in_blocks_are_the_gram_matrix():
+    # User 3 has the items 0 and 2 (0 twice), user 8 the items 2 and 4.
+    matrix = interaction_matrix(np.array([3, 3, 8, 3, 8]), np.array([0, 2, 2, 0, 4]), item_count=5)
+    blocks = list(co_occurrences(matrix, block=2))
+    assert [len(counts) for _, counts in blocks] == [2, 2, 1]
+    assert np.concatenate([counts for _, counts in blocks]).tolist() == [
+        [1, 0, 1, 0, 0],
+        [0, 0, 0, 0, 0],
+        [1, 0, 2, 0, 1],
+        [0, 0, 0, 0, 0],
+        [0, 0, 1, 0, 1],
+    ]
+
+
+def random_interactions() -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return rng.integers(30, size=150), rng.integers(10, size=150)
+
+
+def test_with_all_items_as_neighbours_local_ease_is_ease():
+    users, items = random_interactions()
+    everything = scipy.sparse.csr_array(1 - np.eye(10))
+    weights = fit_local_ease(interaction_matrix(users, items, 10), everything, regularisation=2.0)
+    assert weights.toarray() == pytest.approx(fit_ease(users, items, 10, regularisation=2.0), abs=1e-5)
+
+
+def test_local_ease_with_one_neighbour_by_hand():
+    # Users {0, 1}, {0, 1}, {0}: item 1 from item 0 alone is 2 / (3 + lambda) = 2 / 4; item 0 has no neighbour.
+    matrix = interaction_matrix(np.array([0, 0, 1, 1, 2]), np.array([0, 1, 0, 1, 0]), item_count=2)
+    neighbours = scipy.sparse.csr_array(np.array([[0.0, 0.0], [1.0, 0.0]]))
+    weights = fit_local_ease(matrix, neighbours, regularisation=1.0)
+    assert weights.toarray().tolist() == [[0, 0.5], [0, 0]]

@@ -3,8 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from frugal.report.statistics import compare, holm, pair_accuracy, verdict
+from frugal.report.statistics import compare, compare_users, holm, pair_accuracy, verdict, with_verdicts
 
 
 def pairs(users, right_first, right_second, kind="easy"):
@@ -55,6 +57,36 @@ def test_same_system_differs_by_nothing_and_the_same_seed_gives_the_same_numbers
     assert compare(table, other, samples=200) == compare(table, other, samples=200)
     swapped = compare(other, table, samples=200)
     assert swapped.difference == pytest.approx(-compare(table, other, samples=200).difference)
+
+
+def test_users_are_compared_by_one_value_each():
+    first, second = pd.Series({1: 1.0, 2: 0.5, 3: 0.2}), pd.Series({2: 0.5, 1: 0.0, 9: 1.0})
+    found = compare_users(first, second, samples=20_000)
+    # users 1 and 2 are common: 1 - 0 and .5 - .5; their mean is 0, 1/2, 1 with probability 1/4, 1/2, 1/4
+    assert (found.users, found.difference) == (2, 0.5)
+    assert (found.lower, found.upper) == (0, 1)
+    assert found.p == pytest.approx(2 * 0.25, abs=0.02)
+    assert compare_users(first, second.rename({1: 7, 2: 8})) is None
+
+
+@settings(max_examples=30, deadline=None, database=None)
+@given(st.lists(st.sampled_from([0.0, 0.5, 1.0]), min_size=2, max_size=30), st.integers(0, 2**32 - 1))
+def test_swapping_users_sides_mirrors_the_comparison(values, seed):
+    first = pd.Series(values)
+    second = first.sample(frac=1, random_state=seed % 2**31).reset_index(drop=True)
+    one, other = compare_users(first, second, samples=300), compare_users(second, first, samples=300)
+    assert one.difference == -other.difference
+    assert one.lower <= one.difference <= one.upper
+    assert 0 < one.p <= 1
+
+
+def test_a_verdict_needs_a_comparison():
+    frame = pd.DataFrame({"difference": [0.2, np.nan], "lower": [0.1, np.nan], "upper": [0.3, np.nan], "verdict": None})
+    told = with_verdicts(frame.assign(p=[0.01, np.nan]))
+    assert told["verdict"].tolist()[0] == "better"
+    assert pd.isna(told["verdict"].iloc[1])
+    assert {"difference_lower", "difference_upper"} <= set(told)
+    assert with_verdicts(frame)["verdict"].isna().all()
 
 
 def test_no_common_pair_is_no_comparison():

@@ -55,6 +55,18 @@ def test_markdown_view():
     )
 
 
+def test_spread_and_contests():
+    columns = (Column("name", "Name"), Column("x", "X", ".2f", spread=True, best="max"))
+    rows = [
+        {"name": "a", "x": 0.1, "x_std": 0.012, "size": "s"},
+        {"name": "b", "x": 0.2, "x_std": float("nan"), "size": "s"},
+        {"name": "c", "x": 0.9, "x_std": 0.0, "size": "l"},  # alone in its size: no contest
+    ]
+    cells = Table("t", Layout("Words.", columns, contest=("size",)), pd.DataFrame(rows)).rows()
+    assert [row[1].value for row in cells] == ["0.10 ± 0.01", "0.20", "0.90 ± 0.00"]
+    assert [row[1].best for row in cells] == [False, True, False]
+
+
 def test_latex_view():
     text = to_latex(table())
     assert "\\begin{tabular}{@{}lrr@{}}\n\\toprule\nName\\_of & X & N \\\\\n\\midrule\n" in text

@@ -16,8 +16,12 @@ LIBRARY = Path(__file__).parent
 
 def fingerprint(script: Path | str, settings: Any = None) -> str:
     """Hex digest over the code of ``script`` and over ``settings``, which JSON can hold."""
-    text = code_hash(script) + json.dumps(settings, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256((code_hash(script) + settings_hash(settings)).encode()).hexdigest()[:16]
+
+
+def settings_hash(settings: Any) -> str:
+    """Eight hex digits over ``settings``, which JSON can hold."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def code_hash(script: Path | str) -> str:

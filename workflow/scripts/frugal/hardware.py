@@ -7,9 +7,12 @@ import resource
 import statistics
 import subprocess
 import time
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from frugal.errors import FrugalError
 
 PACKAGES = (
     "torch",
@@ -95,6 +98,45 @@ def peak_device_mb() -> float | None:
     if not torch.cuda.is_available():
         return None
     return sum(torch.cuda.max_memory_allocated(i) for i in range(torch.cuda.device_count())) / 2**20
+
+
+def choose_device(gpus: int) -> str:
+    """ "cuda:0" or "cpu", by what the run asks for; other GPUs are hidden from this process.
+
+    Of several GPUs each process of torchrun gets its own from the trainer; "cuda:0" is the first one's.
+    Call it before anything else uses CUDA.
+
+    Raises:
+        FrugalError: GPUs are asked for and not there.
+    """
+    import torch
+
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(gpus)))).split(",")
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(visible[:gpus])
+    if gpus == 0:
+        return "cpu"
+    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if found < gpus:
+        raise FrugalError(
+            f"training.gpus is {gpus}, but {found or 'no'} GPU{'s are' if found > 1 else ' is'} visible here; set "
+            "training.gpus to 0 (and backend, where there is one, to 'transformers') to train on the CPU"
+        )
+    return "cuda:0"
+
+
+def memory_in_use() -> dict[str, float]:
+    """MB (2^20 bytes) that this process and, with a GPU, its device hold now; and the GPU's utilisation, %."""
+    import torch
+
+    values = {}
+    if Path("/proc/self/statm").exists():
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        values["rss_mb"] = round(pages * resource.getpagesize() / 2**20, 1)
+    if torch.cuda.is_available():
+        values["device_mb"] = round(torch.cuda.memory_allocated() / 2**20, 1)
+        with suppress(ImportError, RuntimeError):  # NVIDIA's management library is not installed
+            values["device_utilization"] = torch.cuda.utilization()
+    return values
 
 
 def matmul_peak_flops(dtype: str, device: str = "cpu", size: int = 2048, repeats: int = 7) -> float:

@@ -13,6 +13,14 @@ from frugal.config.base import Settings
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
+def check_trackers(trackers: list[str]) -> list[str]:
+    """Every named tracker is installed."""
+    for tracker in trackers:
+        if find_spec(tracker) is None:
+            raise ValueError(f"{tracker} is not installed; install it (pip install {tracker}) or leave it out")
+    return trackers
+
+
 class ModelSettings(Settings):
     """How the base model is loaded."""
 
@@ -84,10 +92,4 @@ class TrainingSettings(Settings):
         [], description="Experiment trackers; each must be installed."
     )
 
-    @field_validator("report_to")
-    @classmethod
-    def _installed(cls, trackers):
-        for tracker in trackers:
-            if find_spec(tracker) is None:
-                raise ValueError(f"{tracker} is not installed; install it (pip install {tracker}) or leave it out")
-        return trackers
+    _trackers = field_validator("report_to")(check_trackers)

@@ -21,6 +21,7 @@ Format = Literal[
     "movielens-dat",
     "movielens-csv",
     "recbole",
+    "amazon-json",
     "csv",
     "parquet",
     "sequences",
@@ -33,10 +34,13 @@ INTERACTION_FORMATS = (
     "movielens-dat",
     "movielens-csv",
     "recbole",
+    "amazon-json",
     "csv",
     "parquet",
     "sequences",
 )
+# Their files stay packed by gzip on disk: unpacked they are several times as large.
+READ_PACKED = ("amazon-json",)
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Md5 = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 SourceKind = Literal["url", "package", "path", "hub", "random"]
@@ -208,6 +212,10 @@ class DatasetEntry(Entry):
 
     sources: tuple[UrlSource | PackageSource | PathSource, ...] = Field(min_length=1)
     rating_range: tuple[float, float] | None = None
+    min_interactions: PositiveInt | None = Field(
+        None,
+        description="k of the k-core: users and items with fewer interactions are removed until none is left.",
+    )
     on_bad_rows: Literal["error", "skip"] = "error"
     on_duplicates: Literal["error", "keep_first", "keep_last", "keep"] = Field(
         "keep_last", description="For rows with the same user, item and timestamp."

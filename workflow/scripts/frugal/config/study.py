@@ -11,12 +11,21 @@ from pydantic import Field
 from frugal.config.base import Settings
 from frugal.config.errors import describe, validate
 from frugal.config.movie_preference import MoviePreference, MoviePreferenceRun
+from frugal.config.recommenders import SSEPT, BERT4Rec, ModelSettings, RecommenderRun
 from frugal.errors import FrugalError
 
 #: The run that trains nothing: the base model under the settings that all variants share.
 BASE = "base"
 #: Rows of the results that no configuration names.
-BASELINES = {"movie_preference": ("always_a", "popularity", "genre_overlap", "ease")}
+BASELINES = {
+    "movie_preference": ("always_a", "popularity", "genre_overlap", "ease"),
+    "ssept": ("popularity", "item_knn", "ease", "ease_recency", "markov"),
+    "bert4rec": ("popularity", "item_knn", "ease", "ease_recency", "markov"),
+}
+#: The experiments on recommenders: their runs have several seeds, and no base model.
+RECOMMENDERS = ("ssept", "bert4rec")
+#: What an experiment has beside the settings of its runs.
+AROUND_RUNS = ("variants", "efficiency")
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
@@ -32,6 +41,8 @@ class Study(Settings):
         description="Your own copy of a data set or model: its name, and the file or folder that holds it.",
     )
     movie_preference: MoviePreference
+    ssept: SSEPT
+    bert4rec: BERT4Rec
 
 
 #: What each stage of an experiment reads: only a change of these keys runs it again.
@@ -40,10 +51,18 @@ STAGES = {
         "pairs": ("dataset", "base_model", "seed", "split", "pairs"),
         "training": ("dataset", "base_model", "backend", "seed", "model", "lora", "training"),
         "evaluation": ("dataset", "base_model", "seed", "split", "pairs", "model", "training", "evaluation"),
-    }
+    },
+    **{
+        experiment: {
+            "training": ("dataset", "data", "model", "loss", "training", "adapter", "warm_start"),
+            "evaluation": ("dataset", "seeds", "data", "model", "training", "adapter", "warm_start", "evaluation"),
+            "baselines": ("dataset", "data", "baselines", "evaluation"),
+        }
+        for experiment in RECOMMENDERS
+    },
 }
 #: For each experiment, the model of one resolved run.
-RUN_MODELS = {"movie_preference": MoviePreferenceRun}
+RUN_MODELS = {"movie_preference": MoviePreferenceRun, **dict.fromkeys(RECOMMENDERS, RecommenderRun)}
 
 
 def load_study(data: dict[str, Any], file: str) -> Study:
@@ -65,7 +84,38 @@ def load_study(data: dict[str, Any], file: str) -> Study:
                     f"'{BASE}' and names that begin with 'baseline_' are taken"
                 )
             resolve(data, experiment, variant, file)
+    for experiment in RECOMMENDERS:
+        _check_warm_starts(data, experiment, file)
+    _check_sizes(data, "bert4rec", file)
     return study
+
+
+def _check_warm_starts(data: dict[str, Any], experiment: str, file: str) -> None:
+    """A variant that begins with another's weights names one that exists and does not wait for this one."""
+    runs = {variant: resolve(data, experiment, variant, file) for variant in data[experiment]["variants"]}
+    for variant in runs:
+        where = f"{file}: {experiment}.variants.{variant}.warm_start.variant"
+        visited, current = [variant], variant
+        while (start := runs[current].warm_start) and start.variant:
+            if start.variant not in runs:
+                raise FrugalError(f"{where}: there is no variant '{start.variant}'; there are: {', '.join(runs)}")
+            if start.variant in visited:
+                raise FrugalError(f"{where}: begins with itself: {' -> '.join([*visited, start.variant])}")
+            if not set(runs[current].seeds) <= set(runs[start.variant].seeds):
+                raise FrugalError(f"{where}: '{start.variant}' is not trained with all of the seeds of '{current}'")
+            current = start.variant
+            visited.append(current)
+        backbone = runs.get(runs[variant].warm_start.variant) if runs[variant].warm_start else None
+        if backbone and backbone.adapter.method != "none":
+            raise FrugalError(f"{where}: '{runs[variant].warm_start.variant}' is an adapter; name a whole model")
+
+
+def _check_sizes(data: dict[str, Any], experiment: str, file: str) -> None:
+    """Each size of `efficiency` is a model."""
+    for name, changes in ((data[experiment].get("efficiency") or {}).get("sizes") or {}).items():
+        prefix = (experiment, "efficiency", "sizes", name)
+        model = overlay(data[experiment].get("model") or {}, changes, file, prefix)
+        validate(ModelSettings, model, file=file, prefix=prefix)
 
 
 def resolve(data: dict[str, Any], experiment: str, variant: str, file: str) -> Settings:
@@ -73,7 +123,7 @@ def resolve(data: dict[str, Any], experiment: str, variant: str, file: str) -> S
 
     The variant `BASE` changes nothing.
     """
-    shared = {key: value for key, value in data[experiment].items() if key != "variants"}
+    shared = {key: value for key, value in data[experiment].items() if key not in AROUND_RUNS}
     if variant == BASE:
         return validate(RUN_MODELS[experiment], shared, file=file, prefix=(experiment,))
     changes = (data[experiment].get("variants") or {"tuned": {}})[variant]

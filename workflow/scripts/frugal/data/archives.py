@@ -75,9 +75,7 @@ def single_member(path: Path) -> str | None:
     return path.stem if kind in ("gz", "bz2") else path.name
 
 
-def unpack(
-    archive: Path, members: Mapping[str, str], target: Path, limits: Limits | None = None
-) -> dict[str, str]:
+def unpack(archive: Path, members: Mapping[str, str], target: Path, limits: Limits | None = None) -> dict[str, str]:
     """Write the named members of an archive side by side into the folder ``target``.
 
     Understands zip (and so wheels), tar (plain, gz, bz2, xz) and single gz and bz2 files; anything else
@@ -186,18 +184,14 @@ def _present(archive: Path, members: Mapping[str, str], names: Mapping[str, obje
     missing = [member for member in members.values() if member not in names]
     if missing:
         held = ", ".join(sorted(names)[:8]) or "nothing"
-        raise FrugalError(
-            f"{archive}: has no member {', '.join(missing)}; it holds {held}{' ...' * (len(names) > 8)}"
-        )
+        raise FrugalError(f"{archive}: has no member {', '.join(missing)}; it holds {held}{' ...' * (len(names) > 8)}")
     return list(members.values())
 
 
 def _refuse_escape(archive: Path, name: str) -> None:
     path = PurePosixPath(name.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or ":" in (path.parts or ("",))[0]:
-        raise FrugalError(
-            f"{archive}: the member '{name}' leads outside the archive; it is not to be trusted"
-        )
+        raise FrugalError(f"{archive}: the member '{name}' leads outside the archive; it is not to be trusted")
 
 
 def _kind(path: Path) -> str:

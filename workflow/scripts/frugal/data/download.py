@@ -188,9 +188,7 @@ def _transfer(session: requests.Session, url: str, part: Path, check: Check, pat
     progress.done()
 
 
-def _open(
-    session: requests.Session, url: str, headers: dict[str, str], patience: Patience
-) -> requests.Response:
+def _open(session: requests.Session, url: str, headers: dict[str, str], patience: Patience) -> requests.Response:
     """GET with redirects followed by hand, so that none leads from the web to another scheme."""
     address = url
     for _ in range(REDIRECTS):

@@ -10,6 +10,7 @@ from typing import Any
 
 from frugal.config.registry import (
     INTERACTION_FORMATS,
+    READ_PACKED,
     DatasetEntry,
     FileSource,
     HubSource,
@@ -81,9 +82,7 @@ def _nothing_answers(name: str, sources: Sequence[Any], refused: list[str], down
     files = [s.file_name for s in sources if isinstance(s, (UrlSource, PackageSource))]
     if files:
         lines.append(f"If you have a copy, put it at {' or '.join(str(downloads / file) for file in files)},")
-        lines.append(
-            f"or set local_paths.{name} in the study's config to the file or to a folder with its members."
-        )
+        lines.append(f"or set local_paths.{name} in the study's config to the file or to a folder with its members.")
     else:
         lines.append(f"If you have a copy, set local_paths.{name} in the study's config to its folder.")
     return "\n".join(lines)
@@ -148,9 +147,7 @@ def _demand(path: Path, source: FileSource) -> None:
     with disk_errors(path):
         problem = _check(source).problem(path)
     if problem:
-        raise FrugalError(
-            f"{path}: {problem}; delete it to have it fetched again, or put the right file there"
-        )
+        raise FrugalError(f"{path}: {problem}; delete it to have it fetched again, or put the right file there")
 
 
 def _finish(name: str, source: Any, path: Path, output: Path, unchecked: Path | None = None) -> None:
@@ -161,9 +158,7 @@ def _finish(name: str, source: Any, path: Path, output: Path, unchecked: Path | 
         if path.is_dir():
             members = _copy_folder(source, path, folder)
         else:
-            members = unpack(
-                path, _members(source, path), folder, Limits(source.max_unpacked_size, source.max_ratio)
-            )
+            members = _unpack(source, path, folder)
             file = {"name": source.file_name, "size": path.stat().st_size, "sha256": sha256_file(path)}
         write_json(folder / RECORD, _record(name, source, file, members, folder, unchecked))
     total = sum(part.stat().st_size for part in output.rglob("*") if part.is_file())
@@ -193,6 +188,14 @@ def _record(
         for role, member in sorted(members.items())
     }
     return record
+
+
+def _unpack(source: FileSource, path: Path, folder: Path) -> dict[str, str]:
+    if source.format in READ_PACKED and single_member(path) is not None:
+        # One file, plain or gzip: as it is, since its reader unpacks it as it goes.
+        _place(path, folder / source.file_name, link=isinstance(source, UrlSource))
+        return {"ratings": source.file_name}
+    return unpack(path, _members(source, path), folder, Limits(source.max_unpacked_size, source.max_ratio))
 
 
 def _members(source: FileSource, path: Path) -> dict[str, str]:

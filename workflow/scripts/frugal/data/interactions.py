@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from frugal.config.registry import INTERACTION_FORMATS, DatasetEntry
 from frugal.data import RECORD
+from frugal.data.amazon import read_amazon
 from frugal.data.archives import disk_errors
 from frugal.data.delimited import Dialect, read_delimited
 from frugal.data.movielens import RATINGS, Item, read_movielens_items
@@ -38,7 +39,8 @@ def prepare(
     ``interactions`` (Parquet): user and item (int32, from 0), rating (float32), timestamp (int64, seconds),
     in the order of the file. ``items`` (Parquet): item (int32), title, year (int16 or null), genres
     (list of strings), original_id. Users and items are numbered in the order of their original ids, as
-    numbers where all are whole numbers, else as text; items that nobody has rated have a number too.
+    numbers where all are whole numbers, else as text; items that nobody has rated have a number too, unless
+    the entry sets ``min_interactions``: then only the users and items of the k-core have one.
 
     Returns:
         What ``summary`` holds.
@@ -60,9 +62,7 @@ def prepare(
         inputs = {paths[role].name: pending.result() for role, pending in sums.items()}
     for member in record["members"].values():
         if inputs[member["file"]] != member["sha256"]:
-            raise FrugalError(
-                f"{raw / member['file']}: has changed since it was fetched; fetch '{name}' again"
-            )
+            raise FrugalError(f"{raw / member['file']}: has changed since it was fetched; fetch '{name}' again")
 
     user_ids, user = number(rows.user.codes, rows.user.values)
     item_ids, item = number(rows.item.codes, rows.item.values, [one.id for one in described])
@@ -72,9 +72,19 @@ def prepare(
     if keep is not None:
         columns = {role: values[keep] for role, values in columns.items()}
     if not columns["user"].size:
-        raise FrugalError(
-            f"{paths['ratings']}: holds no interactions{' that can be kept' * bool(bad.counts)}"
-        )
+        raise FrugalError(f"{paths['ratings']}: holds no interactions{' that can be kept' * bool(bad.counts)}")
+    duplicates, core = int(user.size - columns["user"].size), None
+    if entry.min_interactions is not None:
+        kept, rounds = k_core(columns["user"], columns["item"], entry.min_interactions)
+        if not kept.any():
+            raise FrugalError(
+                f"{paths['ratings']}: no users and items with {entry.min_interactions} interactions each are left; "
+                "lower min_interactions for this data set"
+            )
+        core = {"min_interactions": entry.min_interactions, "rounds": rounds, "removed": int((~kept).sum())}
+        columns = {role: values[kept] for role, values in columns.items()}
+        user_ids, columns["user"] = renumber(user_ids, columns["user"])
+        item_ids, columns["item"] = renumber(item_ids, columns["item"])
 
     _write_parquet(pa.table(columns), interactions)
     _write_parquet(_item_table(item_ids, described), items)
@@ -86,10 +96,11 @@ def prepare(
         "rows_kept": int(columns["user"].size),
         "skipped": dict(sorted(bad.counts.items())),
         "skipped_examples": bad.examples,
-        "duplicates": {"policy": entry.on_duplicates, "removed": int(user.size - columns["user"].size)},
+        "duplicates": {"policy": entry.on_duplicates, "removed": duplicates},
+        "k_core": core,
         "item_rows_skipped": dict(sorted(bad_items.counts.items())),
         "item_rows_skipped_examples": bad_items.examples,
-        "items_without_description": len(item_ids) - len(described) if described else 0,
+        "items_without_description": len(set(item_ids) - {one.id for one in described}) if described else 0,
         **_describe(columns, len(user_ids), len(item_ids)),
         "inputs": dict(sorted(inputs.items())),
         "outputs": {Path(path).name: sha256_file(path) for path in (interactions, items)},
@@ -163,6 +174,35 @@ def deduplicate(
     return keep
 
 
+def k_core(user: np.ndarray, item: np.ndarray, k: int) -> tuple[np.ndarray, int]:
+    """The largest set of rows in which every user and every item has at least ``k`` of them.
+
+    Removing users and items below ``k`` takes rows from others, so it is done until nothing changes; the set does
+    not depend on the order (Seidman 1983, Network structure and minimum degree).
+
+    Args:
+        user, item: int32, (rows,), numbered from 0.
+
+    Returns:
+        A mask of (rows,), and the number of rounds that removed something.
+    """
+    left, rounds = np.arange(user.size), 0
+    while True:
+        good = (np.bincount(user[left]) >= k)[user[left]] & (np.bincount(item[left]) >= k)[item[left]]
+        if good.all():
+            break
+        left, rounds = left[good], rounds + 1
+    keep = np.zeros(user.size, bool)
+    keep[left] = True
+    return keep, rounds
+
+
+def renumber(ids: list[str], codes: np.ndarray) -> tuple[list[str], np.ndarray]:
+    """The ids that ``codes``, int32 (rows,), still name, in their order, and int32 numbers into them, (rows,)."""
+    present, dense = np.unique(codes, return_inverse=True)
+    return [ids[code] for code in present], dense.astype(np.int32)
+
+
 def _read_record(raw: Path) -> dict[str, Any]:
     path = raw / RECORD
     try:
@@ -174,8 +214,11 @@ def _read_record(raw: Path) -> dict[str, Any]:
         raise FrugalError(f"{path}: is damaged; fetch the data set again") from None
     if form not in INTERACTION_FORMATS:
         raise FrugalError(
-            f"{path}: the format '{form}' holds no interactions; those that do: "
-            f"{', '.join(INTERACTION_FORMATS)}"
+            f"{path}: the format '{form}' holds no interactions; those that do: {', '.join(INTERACTION_FORMATS)}"
+        )
+    if "ratings" not in members:
+        raise FrugalError(
+            f"{path}: no file of interactions is named; add 'members: {{ratings: <file>}}' to the source in the table"
         )
     for member in members.values():
         if not (raw / member["file"]).is_file():
@@ -185,12 +228,13 @@ def _read_record(raw: Path) -> dict[str, Any]:
 
 def _read_ratings(record: dict[str, Any], path: Path, entry: DatasetEntry, bad: BadRows) -> RawInteractions:
     form, encoding = record["format"], record.get("encoding") or "utf-8"
-    own = form in ("csv", "parquet", "sequences")
-    rules = Rules(entry.rating_range, integer_ids=not own)
+    rules = Rules(entry.rating_range, integer_ids=form in RATINGS)
     if path.stat().st_size == 0:
         raise FrugalError(f"{path}: the file is empty")
-    if not own:
+    if form in RATINGS:
         return read_delimited(path, RATINGS[form], rules, bad)
+    if form == "amazon-json":
+        return read_amazon(path, rules, bad)
     if form == "sequences":
         return read_sequences(path, record.get("separator"), encoding, rules, bad)
     if form == "parquet":
@@ -206,9 +250,7 @@ def _read_items(record: dict[str, Any], path: Path | None, bad: BadRows) -> list
     form, encoding = record["format"], record.get("encoding")
     if form in RATINGS:
         return read_movielens_items(path, form, encoding, bad)
-    columns = record.get("item_columns") or {
-        "item": record["columns"]["item"] if record["columns"] else "item"
-    }
+    columns = record.get("item_columns") or {"item": record["columns"]["item"] if record["columns"] else "item"}
     # The separator of sequences stands between items; their item file is plain CSV.
     separator = (record.get("separator") if form == "csv" else None) or ","
     return read_own_items(path, columns, separator, record["genre_separator"], encoding or "utf-8", bad)

@@ -14,9 +14,7 @@ IN_ORDER = {role: position for position, role in enumerate(ROLES)}
 RATINGS = {
     "movielens-100k": Dialect("\t", IN_ORDER, fields=4),
     "movielens-dat": Dialect("::", IN_ORDER, fields=4),
-    "movielens-csv": Dialect(
-        ",", dict(zip(ROLES, ("userId", "movieId", "rating", "timestamp"), strict=True))
-    ),
+    "movielens-csv": Dialect(",", dict(zip(ROLES, ("userId", "movieId", "rating", "timestamp"), strict=True))),
     "recbole": Dialect(
         "\t", dict(zip(ROLES, ("user_id", "item_id", "rating", "timestamp"), strict=True)), typed_header=True
     ),

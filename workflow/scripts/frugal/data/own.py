@@ -31,9 +31,7 @@ from frugal.errors import FrugalError, first_line
 LATEST_YEAR = np.iinfo(np.int16).max
 
 
-def read_sequences(
-    path: Path, separator: str | None, encoding: str, rules: Rules, bad: BadRows
-) -> RawInteractions:
+def read_sequences(path: Path, separator: str | None, encoding: str, rules: Rules, bad: BadRows) -> RawInteractions:
     """One line for each user: the user, then the items in order; the timestamp is the position from 0.
 
     ``separator`` None means any blanks. A line is a row for ``bad``; a user may have one line only.
@@ -78,9 +76,7 @@ def read_parquet(path: Path, columns: dict[str, str], rules: Rules, bad: BadRows
     """
     table = _parquet_table(path, columns)
     if "timestamp" in columns and pa.types.is_timestamp(table["timestamp"].type):
-        seconds = pc.floor(
-            pc.divide(pc.cast(table["timestamp"], pa.timestamp("us"), safe=False).cast("int64"), 1e6)
-        )
+        seconds = pc.floor(pc.divide(pc.cast(table["timestamp"], pa.timestamp("us"), safe=False).cast("int64"), 1e6))
         table = table.set_column(table.column_names.index("timestamp"), "timestamp", seconds)
     fast = _parquet_fast(table, columns, rules)
     return fast or _parquet_slow(table, columns, rules, bad)

@@ -187,9 +187,7 @@ def _nearest_in_popularity(catalogue: Catalogue, film: int) -> list[int]:
     return [int(order[index]) for index in nearby if 0 <= index < len(order)]
 
 
-def to_records(
-    catalogue: Films, pairs: list[Pair], run: MoviePreferenceRun, part: str
-) -> Iterator[dict[str, object]]:
+def to_records(catalogue: Films, pairs: list[Pair], run: MoviePreferenceRun, part: str) -> Iterator[dict[str, object]]:
     """Alpaca records (`instruction`, `input`, `output`) with the pair's facts beside them.
 
     Where the answer carries no reasoning, `loss_on` says "answer": the letter alone is to be learnt,

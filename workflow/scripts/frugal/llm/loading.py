@@ -1,6 +1,5 @@
 """Loading a base model, in 4 bits or not, and an adapter on it."""
 
-import os
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -79,23 +78,3 @@ def mixed_precision(model, settings: ModelSettings, device: str):
         disable_input_dtype_casting(model, active=dtype != torch.float32),
     ):
         yield
-
-
-def choose_device(gpus: int) -> str:
-    """ "cuda:0" or "cpu", by what the run asks for; other GPUs are hidden from this process.
-
-    Call it before anything else uses CUDA.
-
-    Raises:
-        FrugalError: a GPU is asked for and none is there.
-    """
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")
-    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(visible[:gpus])
-    if gpus == 0:
-        return "cpu"
-    if not torch.cuda.is_available():
-        raise FrugalError(
-            f"training.gpus is {gpus}, but no GPU is visible here; set training.gpus to 0 "
-            "(and backend to 'transformers') to train on the CPU"
-        )
-    return "cuda:0"

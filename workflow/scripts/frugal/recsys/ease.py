@@ -1,6 +1,30 @@
 """EASE, the shallow linear autoencoder (Steck, 2019, "Embarrassingly Shallow Autoencoders for Sparse Data")."""
 
+import os
+from collections.abc import Iterator
+
 import numpy as np
+import scipy.linalg
+import scipy.sparse
+
+from frugal.errors import FrugalError
+
+
+def interaction_matrix(users: np.ndarray, items: np.ndarray, item_count: int) -> scipy.sparse.csr_array:
+    """X: float32, (users that occur, item_count), 1 where a user has had an item, however often."""
+    _, rows = np.unique(users, return_inverse=True)
+    ones = np.ones(len(rows), dtype=np.float32)
+    matrix = scipy.sparse.coo_array((ones, (rows, items)), shape=(rows.max(initial=-1) + 1, item_count)).tocsr()
+    matrix.data[:] = 1  # repeated interactions were summed
+    return matrix
+
+
+def co_occurrences(matrix: scipy.sparse.csr_array, block: int = 512) -> Iterator[tuple[slice, np.ndarray]]:
+    """X'X in blocks of rows: which items, and float32, (block, item_count): how many users have had both."""
+    columns = matrix.T.tocsr()
+    for start in range(0, matrix.shape[1], block):
+        rows = slice(start, start + block)
+        yield rows, (columns[rows] @ matrix).toarray()
 
 
 def fit_ease(users: np.ndarray, items: np.ndarray, item_count: int, regularisation: float = 250.0) -> np.ndarray:
@@ -14,13 +38,50 @@ def fit_ease(users: np.ndarray, items: np.ndarray, item_count: int, regularisati
     Returns:
         float64, item_count x item_count, zero diagonal: a history h (0/1 over items) scores items by h @ B.
         B = I - P diagMat(1 / diag(P)) with P = (X'X + lambda I)^-1, equation 8 of the paper.
+
+    Raises:
+        FrugalError: the machine has not the memory, about 12 bytes * item_count^2.
     """
-    _, rows = np.unique(users, return_inverse=True)
-    interactions = np.zeros((rows.max(initial=-1) + 1, item_count), dtype=np.float32)
-    interactions[rows, items] = 1
-    gram = (interactions.T @ interactions).astype(np.float64)
+    needed, memory = 12 * item_count**2, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > memory:
+        raise FrugalError(
+            f"EASE over {item_count} items needs {needed / 1e9:.0f} GB of memory and this machine has "
+            f"{memory / 1e9:.0f} GB; use a larger machine or a smaller catalogue"
+        )
+    gram = np.empty((item_count, item_count))
+    for rows, counts in co_occurrences(interaction_matrix(users, items, item_count)):
+        gram[rows] = counts
     gram[np.diag_indices(item_count)] += regularisation
-    inverse = np.linalg.inv(gram)
-    weights = -inverse / np.diag(inverse)
+    # Symmetric, so its transpose is itself, in the layout in which LAPACK inverts in place.
+    weights = scipy.linalg.inv(gram.T, overwrite_a=True, assume_a="pos")
+    weights /= -np.diag(weights).copy()
     np.fill_diagonal(weights, 0)
     return weights
+
+
+def fit_local_ease(
+    matrix: scipy.sparse.csr_array, neighbours: scipy.sparse.csr_array, regularisation: float
+) -> scipy.sparse.csr_array:
+    """EASE whose weights are zero outside ``neighbours``: for catalogues whose dense inverse fits no memory.
+
+    Column j of EASE is the ridge regression of item j on all other items. Here it is the ridge regression on
+    the neighbours of j alone, which is how SLIM selects features (Ning and Karypis, 2011, "SLIM: Sparse Linear
+    Methods for Top-N Recommender Systems"); with every other item as a neighbour it is EASE itself.
+
+    Args:
+        matrix: X, (users, items), see `interaction_matrix`.
+        neighbours: (items, items): the non-zero entries of row j are the neighbours of item j, never j itself.
+
+    Returns:
+        float32, (items, items), to be used as the weights of `fit_ease`.
+    """
+    columns = matrix.tocsc()
+    weights = np.empty(neighbours.nnz, dtype=np.float32)
+    for item in range(neighbours.shape[0]):
+        entries = slice(neighbours.indptr[item], neighbours.indptr[item + 1])
+        near = columns[:, neighbours.indices[entries]]
+        gram = (near.T @ near).toarray().astype(np.float64)
+        gram[np.diag_indices(len(gram))] += regularisation
+        target = (near.T @ columns[:, [item]]).toarray()[:, 0]
+        weights[entries] = np.linalg.solve(gram, target)
+    return scipy.sparse.csr_array((weights, neighbours.indices, neighbours.indptr), shape=neighbours.shape).T.tocsr()

@@ -3,6 +3,8 @@
 Snakemake reads this list too, to know which files come out; it therefore imports nothing.
 """
 
+#: The experiments that rank items: their results have the same layout, and one trained model a seed.
+RECOMMENDERS = ("ssept", "bert4rec")
 #: experiment -> names of its tables
 TABLES = {
     "movie_preference": (
@@ -15,6 +17,27 @@ TABLES = {
         "movie_preference_inference",
         "movie_preference_provenance",
     ),
+    "ssept": (
+        "ssept_data",
+        "ssept_ranking",
+        "ssept_cutoffs",
+        "ssept_tests",
+        "ssept_sampled",
+        "ssept_training",
+        "ssept_provenance",
+    ),
+    "bert4rec": (
+        "bert4rec_data",
+        "bert4rec_ranking",
+        "bert4rec_cutoffs",
+        "bert4rec_tests",
+        "bert4rec_sampled",
+        "bert4rec_scaling",
+        "bert4rec_adapters",
+        "bert4rec_training",
+        "bert4rec_efficiency",
+        "bert4rec_provenance",
+    ),
 }
 #: experiment -> names of its figures
 FIGURES = {
@@ -22,6 +45,13 @@ FIGURES = {
         "movie_preference_accuracy",
         "movie_preference_position_bias",
         "movie_preference_loss",
+    ),
+    "ssept": ("ssept_ranking", "ssept_convergence"),
+    "bert4rec": (
+        "bert4rec_ranking",
+        "bert4rec_convergence",
+        "bert4rec_scaling",
+        "bert4rec_efficiency",
     ),
 }
 TABLE_FORMATS = ("csv", "md", "tex")

@@ -1,7 +1,8 @@
 """Figures: one style, and files whose bytes depend on nothing but what is drawn."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
@@ -15,6 +16,7 @@ from matplotlib.figure import Figure
 
 from frugal.files import atomic_path
 from frugal.report.contents import FIGURE_FORMATS
+from frugal.report.results import Results
 
 #: Points; text must be readable when the figure is as wide as a page.
 STYLE = {
@@ -41,6 +43,15 @@ METADATA = {
 }
 WIDTH = 7.2
 QUIET = "#8a919c"
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure: how it is drawn, what it is made of, and what is said below it."""
+
+    draw: Callable[[Results], Figure]
+    needs: tuple[str, ...]
+    caption: str
 
 
 @contextmanager

@@ -1,20 +1,25 @@
 """One template, three documents: report.md, report.html and report.tex."""
 
+from functools import partial
 from pathlib import Path
 
 import jinja2
 
 from frugal.files import write_text
 from frugal.report import tables
-from frugal.report.contents import FIGURES, REPORT_FORMATS, TABLES
+from frugal.report.contents import FIGURES, RECOMMENDERS, REPORT_FORMATS, TABLES
 from frugal.report.figures import FIGURE_FORMATS
 from frugal.report.movie_preference import section as movie_preference
+from frugal.report.recommenders import section as recommenders
 from frugal.report.results import Missing, Results
 from frugal.report.views import VIEWS, Raw, View
 
 TEMPLATES = Path(__file__).parent / "templates"
 #: experiment -> the module that knows its layouts, drawings and text
-SECTIONS = {"movie_preference": movie_preference}
+SECTIONS = {"movie_preference": movie_preference} | dict.fromkeys(RECOMMENDERS, recommenders)
+#: experiment -> what its templates can name, from results and tables
+CONTEXTS = {"movie_preference": movie_preference.context}
+CONTEXTS |= {experiment: partial(recommenders.context, experiment) for experiment in RECOMMENDERS}
 
 
 class Dash(jinja2.ChainableUndefined):
@@ -31,16 +36,20 @@ def write_report(results: Results, folder: Path) -> None:
         FrugalError: a result file or a table is there and cannot be read.
     """
     loaded = {
-        name: tables.load(name, SECTIONS[experiment].LAYOUTS[name], folder / "tables")
+        experiment: {name: tables.load(name, SECTIONS[experiment].LAYOUTS[name], folder / "tables") for name in names}
         for experiment, names in TABLES.items()
-        for name in names
+        if results.of(experiment)
     }
     for form in REPORT_FORMATS:
         write_text(folder / f"report.{form}", render(results, loaded, folder, form))
 
 
-def render(results: Results, loaded: dict[str, tables.Table | None], folder: Path, form: str) -> str:
-    """The report in one format."""
+def render(results: Results, loaded: dict[str, dict[str, tables.Table | None]], folder: Path, form: str) -> str:
+    """The report in one format.
+
+    Args:
+        loaded: experiment -> name -> table, of the experiments that the study has.
+    """
     view = VIEWS[form](folder)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
@@ -57,10 +66,11 @@ def render(results: Results, loaded: dict[str, tables.Table | None], folder: Pat
         results=results,
         code=view.code,
         link=view.link,
-        table=lambda name: _table(name, results, loaded[name], view),
+        table=lambda name: _table(name, results, loaded, view),
         figure=lambda name: _figure(name, results, folder, view),
         missing=lambda experiment, *needs: _missing(results.missing(experiment, needs), view),
-        **{name: section.context(results, loaded) for name, section in SECTIONS.items()},
+        sections=[CONTEXTS[experiment](results, loaded[experiment]) for experiment in loaded],
+        datasets={name: results.summary(name) for experiment in loaded for name in results.datasets(experiment)},
     )
     if form == "md":
         return view.page(markdown, f"Frugal: the {results.study} study", SUBTITLE, None)
@@ -80,10 +90,11 @@ def number(value: object, form: str = ",d") -> str:
     return tables.format_value(value, form)
 
 
-def _table(name: str, results: Results, table: tables.Table | None, view: View) -> Raw:
+def _table(name: str, results: Results, loaded: dict[str, dict[str, tables.Table | None]], view: View) -> Raw:
+    experiment = next(one for one, names in TABLES.items() if name in names)
+    table = loaded[experiment][name]
     if table is None:
         return view.missing(Missing(f"tables/{name}.csv", results.command("tables")))
-    experiment = next(one for one, names in TABLES.items() if name in names)
     return view.table(table, results.missing(experiment, table.layout.needs))
 
 

@@ -12,8 +12,13 @@ import pandas as pd
 import yaml
 
 from frugal.errors import FrugalError, first_line
+from frugal.report.contents import RECOMMENDERS
 
 BASELINE = "baseline_"
+#: The run that an experiment's comparisons are about, where it is not called like the experiment.
+PRINCIPAL = {"movie_preference": "tuned"}
+#: Speed and memory by size and mode, of an experiment that measures them.
+EFFICIENCY = "efficiency/measurements.json"
 
 
 @dataclass(frozen=True)
@@ -25,7 +30,7 @@ class Missing:
 
 
 class Run:
-    """One row of results: the untuned model, a trained variant, or a rule."""
+    """One row of results: the untuned model, a trained variant, or a rule (a baseline without a Transformer)."""
 
     def __init__(self, folder: Path, experiment: str, name: str):
         self.folder, self.experiment, self.name = folder, experiment, name
@@ -39,12 +44,27 @@ class Run:
         """Whether a complete study has this file for this run."""
         if self.role == "rule":
             return file in ("metrics.json", "predictions.parquet")
+        if self.experiment in RECOMMENDERS:
+            return file != "examples.jsonl"
         return self.role == "trained" or file != "history.csv"
+
+    def paths(self, file: str) -> list[Path]:
+        """Where a complete study has this file of this run: nowhere, in its folder, or in one a seed."""
+        if not self.expects(file):
+            return []
+        if self.experiment in RECOMMENDERS and file == "history.csv":
+            return [self.folder / "seeds" / str(seed) / file for seed in self.seeds]
+        return [self.folder / file]
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds that the settings ask for; empty where one model is all there is."""
+        return (self.config or {}).get("seeds") or []
 
     @cached_property
     def record(self) -> dict[str, Any] | None:
         """The whole of metrics.json."""
-        return _read(self.folder / "metrics.json", lambda path: json.loads(path.read_text(encoding="utf-8")))
+        return _read(self.folder / "metrics.json", _json_object)
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -53,6 +73,21 @@ class Run:
     @property
     def intervals(self) -> dict[str, list[float]]:
         return (self.record or {}).get("intervals") or {}
+
+    @property
+    def std(self) -> dict[str, float]:
+        """Standard deviations over seeds; empty for one seed."""
+        return (self.record or {}).get("std") or {}
+
+    @property
+    def by_seed(self) -> dict[str, dict[str, float]]:
+        """seed -> its metrics."""
+        return (self.record or {}).get("by_seed") or {}
+
+    @property
+    def sampled(self) -> dict[str, float]:
+        """Metrics of the targets among sampled negatives."""
+        return (self.record or {}).get("sampled") or {}
 
     @property
     def training(self) -> dict[str, Any]:
@@ -65,7 +100,7 @@ class Run:
     @cached_property
     def config(self) -> dict[str, Any] | None:
         """The run's resolved settings."""
-        return _read(self.folder / "config.yaml", lambda path: yaml.safe_load(path.read_text(encoding="utf-8")))
+        return _read(self.folder / "config.yaml", _yaml_object)
 
     @cached_property
     def history(self) -> pd.DataFrame | None:
@@ -73,8 +108,14 @@ class Run:
         return _read(self.folder / "history.csv", pd.read_csv)
 
     @cached_property
+    def histories(self) -> dict[int, pd.DataFrame]:
+        """seed -> its training: step, seconds, ..., NDCG@10 on validation; seeds without a file are left out."""
+        files = zip(self.seeds, self.paths("history.csv"), strict=True)
+        return {seed: _read(path, pd.read_csv) for seed, path in files if path.exists()}
+
+    @cached_property
     def predictions(self) -> pd.DataFrame | None:
-        """One row a test pair: user, kind, liked, other, p_liked_a, p_liked_b."""
+        """One row a test pair (user, kind, liked, other, p_liked_a, p_liked_b), or one a seed and user."""
         return _read(self.folder / "predictions.parquet", pd.read_parquet)
 
     @cached_property
@@ -96,6 +137,7 @@ class Results:
         runs: Iterable[str],
         data: Path | str = "data",
         configfile: str | None = None,
+        efficiency: Iterable[str] = (),
     ):
         """
         Args:
@@ -103,11 +145,13 @@ class Results:
             runs: `experiment/name` of every run that a complete study has.
             data: the folder that holds prepared/.
             configfile: the study's configuration, to be named in commands.
+            efficiency: the experiments that measure speed and memory by size and mode.
 
         Raises:
             FrugalError: a run is not written as experiment/name.
         """
         self.root, self.study, self.data, self.configfile = Path(root), study, Path(data), configfile
+        self.efficiency = set(efficiency)
         self.runs = []
         for run in runs:
             experiment, _, name = run.partition("/")
@@ -126,8 +170,9 @@ class Results:
         return next((run for run in self.of(experiment) if run.name == name), None)
 
     def principal(self, experiment: str) -> Run | None:
-        """The run that the comparisons are about: `tuned`, or else the first trained one."""
-        return self.find(experiment, "tuned") or next(iter(self.trained(experiment)), None)
+        """The run that the comparisons are about, or else the first trained one."""
+        name = PRINCIPAL.get(experiment, experiment)
+        return self.find(experiment, name) or next(iter(self.trained(experiment)), None)
 
     def datasets(self, experiment: str) -> list[str]:
         """Names of the data sets that the runs' configurations state, each once."""
@@ -137,23 +182,31 @@ class Results:
     def summary(self, dataset: str) -> dict[str, Any]:
         """What the preparation counted in a data set; empty when it is not there."""
         path = self.data / "prepared" / dataset / "summary.json"
-        return _read(path, lambda path: json.loads(path.read_text(encoding="utf-8"))) or {}
+        return _read(path, _json_object) or {}
+
+    def measurements(self, experiment: str) -> dict[str, Any]:
+        """Speed and memory by size and mode, and the machine; empty when they were not measured."""
+        return _read(self.root / experiment / EFFICIENCY, _json_object) or {}
 
     def missing(self, experiment: str, needs: Iterable[str]) -> list["Missing"]:
         """The expected files that are not there; more than three become one entry.
 
-        ``needs`` names files that every run has, `base/<file>` of one run, or `summary.json` of the
-        data sets.
+        ``needs`` names files that every run has, `base/<file>` of one run, `summary.json` of the
+        data sets, or the measurements of efficiency.
         """
-        absent = {}
+        expected = {}
         for need in needs:
             only, _, file = need.rpartition("/")
             if file == "summary.json":
-                folders = [self.data / "prepared" / name for name in self.datasets(experiment)]
+                names = self.datasets(experiment)
+                expected |= {self.data / "prepared" / name / file: f"{file} of {name}" for name in names}
+            elif need == EFFICIENCY:
+                if experiment in self.efficiency:
+                    expected[self.root / experiment / need] = f"measurements of efficiency ({experiment})"
             else:
-                runs = [run for run in self.of(experiment) if run.expects(file)]
-                folders = [run.folder for run in runs if only in ("", run.name)]
-            absent |= {f / file: f"{file} of {f.name}" for f in folders if not (f / file).exists()}
+                runs = [run for run in self.of(experiment) if only in ("", run.name)]
+                expected |= {path: _told(path, run) for run in runs for path in run.paths(file)}
+        absent = {path: what for path, what in expected.items() if not path.exists()}
         if len(absent) > 3:
             return [Missing(", ".join(absent.values()), self.command(experiment))]
         return [Missing(what, self.command(path.as_posix())) for path, what in absent.items()]
@@ -172,11 +225,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--runs", required=True, nargs="+", metavar="EXPERIMENT/NAME", help="every expected run, in order"
     )
     parser.add_argument("--data", default=Path("data"), type=Path, help="the folder that holds prepared/")
+    parser.add_argument(
+        "--efficiency", default=[], nargs="+", metavar="EXPERIMENT", help="experiments that measure speed and memory"
+    )
     parser.add_argument("--configfile", help="the study's configuration, for the commands that are printed")
 
 
 def from_arguments(args: argparse.Namespace) -> Results:
-    return Results(args.results, args.study, args.runs, args.data, args.configfile)
+    return Results(args.results, args.study, args.runs, args.data, args.configfile, args.efficiency)
+
+
+def _told(path: Path, run: Run) -> str:
+    """A run's file in words: `history.csv of ssept, seed 2`."""
+    return f"{path.name} of {run.name}" + (f", seed {path.parent.name}" if path.parent != run.folder else "")
+
+
+def _json_object(path: Path) -> dict[str, Any]:
+    return _object(json.loads(path.read_text(encoding="utf-8")))
+
+
+def _yaml_object(path: Path) -> dict[str, Any]:
+    return _object(yaml.safe_load(path.read_text(encoding="utf-8")))
+
+
+def _object(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError("it holds no keys and values")
+    return value
 
 
 def _read(path: Path, read: Callable[[Path], Any]) -> Any:

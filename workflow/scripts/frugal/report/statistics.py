@@ -1,4 +1,4 @@
-"""Comparisons of two systems on the same test pairs."""
+"""Comparisons of two systems on the same users."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Comparison:
-    """The difference of two accuracies, first minus second."""
+    """The difference of two means over ``pairs`` values of ``users`` users, first minus second."""
 
     pairs: int
     users: int
@@ -47,27 +47,53 @@ def compare(first: pd.DataFrame, second: pd.DataFrame, samples: int = SAMPLES, s
         return None
     both["difference"] = both["right_first"] - both["right_second"]
     by_user = both.groupby("user")["difference"].agg(["sum", "count"]).to_numpy(dtype=float)
-    draws = _resampled_means(by_user, samples, seed)
-    tail = (1 - LEVEL) / 2
+    draws = _resampled_means(by_user, np.ones(len(by_user)), samples, seed)
+    return _comparison(draws, len(both), len(by_user), both["difference"].mean())
+
+
+def compare_users(first: pd.Series, second: pd.Series, samples: int = SAMPLES, seed: int = 0) -> Comparison | None:
+    """`compare` for one value a user, such as NDCG@10, over the users that both series have in their index.
+
+    Returns:
+        None when the two have no user in common.
+    """
+    both = pd.concat([first, second], axis=1, join="inner")
+    if both.empty:
+        return None
+    # Few differences are distinct: drawing these by their number is drawing users, and far faster.
+    differences = np.round((both.iloc[:, 0] - both.iloc[:, 1]).to_numpy(dtype=float), 12)
+    distinct, counts = np.unique(differences, return_counts=True)
+    draws = _resampled_means(np.column_stack([distinct, np.ones_like(distinct)]), counts, samples, seed)
+    return _comparison(draws, len(both), len(both), differences.mean())
+
+
+def _comparison(draws: np.ndarray, pairs: int, users: int, difference: float) -> Comparison:
+    tail, samples = (1 - LEVEL) / 2, len(draws)
     below, above = (np.sum(draws <= 0) + 1) / (samples + 1), (np.sum(draws >= 0) + 1) / (samples + 1)
     return Comparison(
-        pairs=len(both),
-        users=len(by_user),
-        difference=float(both["difference"].mean()),
+        pairs=pairs,
+        users=users,
+        difference=float(difference),
         lower=float(np.quantile(draws, tail)),
         upper=float(np.quantile(draws, 1 - tail)),
         p=float(min(1, 2 * min(below, above))),
     )
 
 
-def _resampled_means(by_user: np.ndarray, samples: int, seed: int, chunk: int = 1000) -> np.ndarray:
-    """Means over resampled users, from each user's sum and count; in chunks to bound the memory."""
+def _resampled_means(by_user: np.ndarray, users: np.ndarray, samples: int, seed: int) -> np.ndarray:
+    """Means over resampled users, in chunks to bound the memory.
+
+    Args:
+        by_user: (n, 2), sum and count of values of a user.
+        users: (n,), how many users have this sum and count.
+    """
     rng = np.random.default_rng(seed)
-    users = len(by_user)
+    number = int(users.sum())
+    chunk = max(1, min(1000, 5_000_000 // len(by_user)))
     means = []
     for start in range(0, samples, chunk):
         size = min(chunk, samples - start)
-        totals = rng.multinomial(users, np.full(users, 1 / users), size=size) @ by_user
+        totals = rng.multinomial(number, users / number, size=size) @ by_user
         means.append(totals[:, 0] / totals[:, 1])
     # Sums of the same differences in another order may miss zero by rounding alone.
     return np.round(np.concatenate(means), 12)
@@ -86,3 +112,15 @@ def verdict(difference: float, lower: float, upper: float, p_holm: float) -> str
     if lower <= 0 <= upper or p_holm >= 1 - LEVEL:
         return "no difference found"
     return "better" if difference > 0 else "worse"
+
+
+def with_verdicts(frame: pd.DataFrame) -> pd.DataFrame:
+    """A table of comparisons (difference, lower, upper, p) with p_holm over all its rows, and the verdicts."""
+    if "p" in frame and frame["p"].notna().any():
+        frame["p_holm"] = holm(frame["p"])
+        known = frame["p_holm"].notna()
+        frame["verdict"] = frame["verdict"].astype(object)
+        frame.loc[known, "verdict"] = [
+            verdict(row.difference, row.lower, row.upper, row.p_holm) for row in frame[known].itertuples()
+        ]
+    return frame.rename(columns={"lower": "difference_lower", "upper": "difference_upper"})

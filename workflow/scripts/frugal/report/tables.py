@@ -28,7 +28,8 @@ class Column:
     """One column as it is shown.
 
     Args:
-        name: its column in the CSV file; ``interval`` takes `<name>_lower` and `<name>_upper` too.
+        name: its column in the CSV file; ``interval`` takes `<name>_lower` and `<name>_upper` too,
+            ``spread`` takes `<name>_std`.
         form: "text", "p", or a format specification; one that ends in % drops the sign, which
             belongs into the label.
         best: which end of the column is highlighted.
@@ -39,6 +40,7 @@ class Column:
     label: str
     form: str = "text"
     interval: bool = False
+    spread: bool = False
     best: Literal["max", "min"] | None = None
     optional: bool = False
 
@@ -52,6 +54,7 @@ class Layout:
         needs: the result files it is made of, as `Results.missing` takes them.
         keys: the first columns, which name the row; they do not count as values.
         group: the CSV column whose change separates groups of rows.
+        contest: the CSV columns that rows must share for their values to compete for the best.
     """
 
     caption: str
@@ -59,6 +62,7 @@ class Layout:
     needs: tuple[str, ...] = ("metrics.json",)
     keys: int = 1
     group: str | None = None
+    contest: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -86,12 +90,19 @@ class Table:
 
     def rows(self) -> list[list[Cell]]:
         """The cells that are shown, row by row."""
-        best = {column.name: _best(self.frame[column.name], column) for column in self.columns}
+        contests = pd.Series(0, self.frame.index)
+        if self.layout.contest:
+            contests = self.frame.groupby(list(self.layout.contest), dropna=False).ngroup()
+        best = {
+            (contest, column.name): _best(competing[column.name], column)
+            for contest, competing in self.frame.groupby(contests)
+            for column in self.columns
+        }
         values = [column.name for column in self.layout.columns[self.layout.keys :]]
         rows = []
-        for _, row in self.frame.iterrows():
+        for contest, (_, row) in zip(contests, self.frame.iterrows(), strict=True):
             blank = MISSING if row[values].isna().all() else ""
-            rows.append([_cell(row, column, best[column.name], blank) for column in self.columns])
+            rows.append([_cell(row, column, best[contest, column.name], blank) for column in self.columns])
         return rows
 
     def group_starts(self) -> list[bool]:
@@ -134,7 +145,9 @@ def _cell(row: pd.Series, column: Column, best: str | None, blank: str) -> Cell:
     bounds = [row.get(f"{column.name}_{end}") for end in ("lower", "upper")] if column.interval else []
     known = bool(bounds) and not any(pd.isna(bound) for bound in bounds)
     interval = f"[{', '.join(format_value(bound, column.form) for bound in bounds)}]" if known else ""
-    return Cell(shown, interval, shown == best, value if column.form == "text" else float(value))
+    std = row.get(f"{column.name}_std") if column.spread else None
+    whole = shown if pd.isna(std) else f"{shown} ± {format_value(std, column.form)}"
+    return Cell(whole, interval, shown == best, value if column.form == "text" else float(value))
 
 
 def to_csv(table: Table) -> str:

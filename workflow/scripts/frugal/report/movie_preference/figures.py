@@ -1,15 +1,12 @@
 """The figures of the `movie_preference` experiment, from its result files."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from frugal.report.figures import QUIET, WIDTH, colours, say_missing
+from frugal.report.figures import QUIET, WIDTH, Drawing, colours, say_missing
 from frugal.report.movie_preference.tables import EXPERIMENT, has_options, label
 from frugal.report.results import Results
 
@@ -145,15 +142,6 @@ def _questions(predictions: pd.DataFrame) -> pd.DataFrame:
             "right answer": ["A"] * len(predictions) + ["B"] * len(predictions),
         }
     )
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """A figure: how it is drawn, what it is made of, and what is said below it."""
-
-    draw: Callable[[Results], Figure]
-    needs: tuple[str, ...]
-    caption: str
 
 
 DRAWINGS = {

@@ -1,11 +1,6 @@
 """What the numbers say, in sentences whose words follow from the statistics."""
 
-import pandas as pd
-
-from frugal.report.statistics import verdict
-from frugal.report.tables import Table, format_value
-
-Tables = dict[str, Table | None]
+from frugal.report.wording import Tables, difference, interval, known, row_of, rows_of
 
 
 def findings(tables: Tables, principal: str | None) -> list[str]:
@@ -18,68 +13,28 @@ def findings(tables: Tables, principal: str | None) -> list[str]:
     ]
 
 
-def _rows(tables: Tables, name: str) -> pd.DataFrame:
-    table = tables.get(name)
-    return table.frame if table is not None else pd.DataFrame()
-
-
-def _row(frame: pd.DataFrame, **wanted: str) -> pd.Series | None:
-    """The row with these values; None where it or its numbers are missing."""
-    for name, value in wanted.items():
-        if name not in frame:
-            return None
-        frame = frame[frame[name] == value]
-    return None if frame.empty else frame.iloc[0]
-
-
-def _known(row: pd.Series | None, *names: str) -> bool:
-    return row is not None and all(name in row and pd.notna(row[name]) for name in names)
-
-
-def interval(row: pd.Series, name: str, form: str = ".3f") -> str:
-    """``0.612 (95 % interval 0.570 to 0.655)``; the value alone where there is no interval."""
-    value = format_value(row[name], form)
-    if not _known(row, f"{name}_lower", f"{name}_upper"):
-        return value
-    lower, upper = (format_value(row[f"{name}_{end}"], form) for end in ("lower", "upper"))
-    return f"{value} (95 % interval {lower} to {upper})"
-
-
-def _p(value: float) -> str:
-    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
-
-
 def _training_helps(tables: Tables, principal: str | None) -> list[str]:
-    accuracy = _rows(tables, "movie_preference_accuracy")
-    trained, base = _row(accuracy, run=principal or "tuned"), _row(accuracy, run="base")
-    if not _known(trained, "accuracy") or not _known(base, "accuracy"):
+    accuracy = rows_of(tables, "movie_preference_accuracy")
+    trained, base = row_of(accuracy, run=principal or "tuned"), row_of(accuracy, run="base")
+    if not known(trained, "accuracy") or not known(base, "accuracy"):
         return ["Whether training helps cannot be said: the trained or the untuned model's results are missing."]
     sentences = [
         f"The trained model ({trained['system']}) has an accuracy of {interval(trained, 'accuracy')}, "
         f"the untuned model of {interval(base, 'accuracy')}."
     ]
-    tests = _rows(tables, "movie_preference_tests")
+    tests = rows_of(tables, "movie_preference_tests")
     told = []
     for kind in ("all", "easy", "hard"):
-        row = _row(tests, run="base", kind=kind)
-        if not _known(row, "difference", "p_holm"):
+        row = row_of(tests, run="base", kind=kind)
+        if not known(row, "difference", "p_holm"):
             return [*sentences, "The paired test of this difference is missing."]
-        told.append(f"on {kind} pairs {_difference(row)}")
+        told.append(f"on {kind} pairs {difference(row)}")
     return [*sentences, f"Against the untuned model: {'; '.join(told)}."]
-
-
-def _difference(row: pd.Series) -> str:
-    """``better (difference +0.120, 95 % interval +0.030 to +0.210, p = 0.012 after Holm)``."""
-    lower, upper = row["difference_lower"], row["difference_upper"]
-    found = verdict(row["difference"], lower, upper, row["p_holm"])
-    shown = [format_value(value, "+.3f") for value in (row["difference"], lower, upper)]
-    bounds = f"{shown[0]}, 95 % interval {shown[1]} to {shown[2]}"
-    return f"{found} (difference {bounds}, {_p(row['p_holm'])} after Holm)"
 
 
 def _against_rules(tables: Tables) -> list[str]:
     """On easy and hard pairs, the comparison with the rule that does best there."""
-    accuracy, tests = (_rows(tables, f"movie_preference_{name}") for name in ("accuracy", "tests"))
+    accuracy, tests = (rows_of(tables, f"movie_preference_{name}") for name in ("accuracy", "tests"))
     sentences = []
     for kind in ("easy", "hard"):
         name = f"accuracy_{kind}"
@@ -91,20 +46,20 @@ def _against_rules(tables: Tables) -> list[str]:
             continue
         best = rules.loc[rules[name].astype(float).idxmax()]
         text = f"The best rule on {kind} pairs is {best['system']} with {interval(best, name)}"
-        row = _row(tests, run=best["run"], kind=kind)
-        if _known(row, "difference", "p_holm"):
-            text += f"; the trained model against it: {_difference(row)}"
+        row = row_of(tests, run=best["run"], kind=kind)
+        if known(row, "difference", "p_holm"):
+            text += f"; the trained model against it: {difference(row)}"
         sentences.append(f"{text}.")
     return sentences
 
 
 def _shortcut(tables: Tables) -> list[str]:
-    row = _row(_rows(tables, "movie_preference_shortcut"), run="always_a")
+    row = row_of(rows_of(tables, "movie_preference_shortcut"), run="always_a")
     if row is None:
         return []
-    if not _known(row, "accuracy", "accuracy_liked_first", "p_a"):
+    if not known(row, "accuracy", "accuracy_liked_first", "p_a"):
         return ["The shortcut of the always-A data: missing."]
-    guessing = _known(row, "accuracy_lower") and row["accuracy_lower"] <= 0.5 <= row["accuracy_upper"]
+    guessing = known(row, "accuracy_lower") and row["accuracy_lower"] <= 0.5 <= row["accuracy_upper"]
     verdict_text = ", which cannot be told from guessing" if guessing else ""
     return [
         f"Trained on data whose right answer is always Option A, the model is right in "
@@ -115,8 +70,8 @@ def _shortcut(tables: Tables) -> list[str]:
 
 
 def _cost(tables: Tables, principal: str | None) -> list[str]:
-    row = _row(_rows(tables, "movie_preference_training"), run=principal or "tuned")
-    if not _known(row, "minutes", "examples", "trainable_parameters", "trainable_share", "peak_rss_mb"):
+    row = row_of(rows_of(tables, "movie_preference_training"), run=principal or "tuned")
+    if not known(row, "minutes", "examples", "trainable_parameters", "trainable_share", "peak_rss_mb"):
         return ["What training costs: missing."]
     minutes = row["minutes"]
     time = f"{minutes:.1f} minutes" if minutes >= 1 else f"{60 * minutes:.0f} seconds"

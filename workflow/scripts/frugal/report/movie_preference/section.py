@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from frugal.report.frames import software
 from frugal.report.movie_preference.figures import DRAWINGS
 from frugal.report.movie_preference.findings import findings
 from frugal.report.movie_preference.originals import Original
@@ -21,14 +22,15 @@ def context(results: Results, tables: dict[str, Table | None]) -> dict[str, Any]
     principal, base = results.principal(EXPERIMENT), results.find(EXPERIMENT, "base")
     configs = [run.config for run in (principal, base) if run is not None and run.config]
     return {
+        "name": EXPERIMENT,
+        "title": "Movie preference",
         "findings": findings(tables, principal.name if principal else None),
         "config": configs[0] if configs else {},
         "variants": [run.name for run in results.trained(EXPERIMENT)],
         "without_options": [run.name for run in results.trained(EXPERIMENT) if not has_options(run)],
         "original": Original(),
         "questions": questions(results),
-        "software": software(results),
-        "datasets": {name: results.summary(name) for name in results.datasets(EXPERIMENT)},
+        "software": software(results.of(EXPERIMENT), label),
     }
 
 
@@ -63,15 +65,3 @@ def _answer(run: Run, row: dict[str, Any]) -> dict[str, str]:
     shown = text if len(text) <= LONGEST_ANSWER else f"{text[:LONGEST_ANSWER]} …"
     outcome = "right" if row["correct"] else "wrong" if row["valid"] else "no valid answer"
     return {"system": label(run), "outcome": outcome, "text": shown or "(nothing)"}
-
-
-def software(results: Results) -> list[dict[str, Any]]:
-    """Package versions, and the runs that used them: one entry where all used the same."""
-    groups: dict[tuple, list[str]] = {}
-    for run in results.of(EXPERIMENT):
-        versions = tuple((run.provenance.get("versions") or {}).items())
-        if versions:
-            groups.setdefault(versions, []).append(label(run))
-    return [
-        {"systems": systems, "versions": [" ".join(pair) for pair in versions]} for versions, systems in groups.items()
-    ]

@@ -5,8 +5,9 @@ from typing import Any
 
 import pandas as pd
 
+from frugal.report.frames import frame, metric_values, provenance_values
 from frugal.report.results import Results, Run
-from frugal.report.statistics import compare, holm, verdict
+from frugal.report.statistics import compare, with_verdicts
 from frugal.report.tables import Column, Layout, Table
 
 EXPERIMENT = "movie_preference"
@@ -165,30 +166,13 @@ def metric_rows(name: str) -> Callable[[Results], pd.DataFrame]:
         runs = [run for run in results.of(EXPERIMENT) if with_rules or run.role != "rule"]
         if name == "movie_preference_shortcut":
             runs = [run for run in runs if has_options(run)]
-        return _frame(name, [_system(run) | _metrics(run, columns) for run in runs])
+        return frame(LAYOUTS[name], [_system(run) | metric_values(run, columns) for run in runs])
 
     return rows
 
 
 def _system(run: Run) -> dict[str, Any]:
     return {"system": label(run), "run": run.name, "role": run.role}
-
-
-def _metrics(run: Run, columns: tuple[Column, ...]) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for column in columns:
-        values[column.name] = run.metrics.get(column.name)
-        if column.interval:
-            bounds = run.intervals.get(column.name) or (None, None)
-            values |= {f"{column.name}_lower": bounds[0], f"{column.name}_upper": bounds[1]}
-    return values
-
-
-def _frame(name: str, rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """Rows as a frame that has all columns of the layout, also without any row."""
-    columns = [column.name for column in LAYOUTS[name].columns]
-    known = list(dict.fromkeys([*columns, *(key for row in rows for key in row)]))
-    return pd.DataFrame(rows, columns=known)
 
 
 def data(results: Results) -> pd.DataFrame:
@@ -213,7 +197,7 @@ def data(results: Results) -> pd.DataFrame:
                 row |= {f"test_pairs_{kind}": kinds.get(kind, 0) for kind in ("easy", "hard")}
                 row["test_users"] = pairs["user"].nunique()
         rows.append(row)
-    return _frame("movie_preference_data", rows)
+    return frame(LAYOUTS["movie_preference_data"], rows)
 
 
 def _skipped(summary: dict[str, Any]) -> int | None:
@@ -237,22 +221,14 @@ def tests(results: Results) -> pd.DataFrame:
                 found = compare(*(side if kind == "all" else side[side["kind"] == kind] for side in sides))
                 row |= vars(found) if found else {}
             rows.append(row)
-    frame = _frame("movie_preference_tests", rows)
-    if frame["p"].notna().any():
-        frame["p_holm"] = holm(frame["p"])
-        known = frame["p_holm"].notna()
-        frame["verdict"] = frame["verdict"].astype(object)
-        frame.loc[known, "verdict"] = [
-            verdict(row.difference, row.lower, row.upper, row.p_holm) for row in frame[known].itertuples()
-        ]
-    return frame.rename(columns={"lower": "difference_lower", "upper": "difference_upper"})
+    return with_verdicts(frame(LAYOUTS["movie_preference_tests"], rows))
 
 
 def shortcut(results: Results) -> pd.DataFrame:
     """Accuracy where the right answer is always A beside accuracy over both orders."""
-    frame = metric_rows("movie_preference_shortcut")(results)
-    frame["gap"] = frame["accuracy_liked_first"].astype(float) - frame["accuracy"].astype(float)
-    return frame
+    rows = metric_rows("movie_preference_shortcut")(results)
+    rows["gap"] = rows["accuracy_liked_first"].astype(float) - rows["accuracy"].astype(float)
+    return rows
 
 
 def training(results: Results) -> pd.DataFrame:
@@ -264,37 +240,17 @@ def training(results: Results) -> pd.DataFrame:
         if "seconds" in record:
             record["minutes"] = record["seconds"] / 60
         rows.append(_system(run) | {name: record.get(name) for name in names})
-    return _frame("movie_preference_training", rows)
+    return frame(LAYOUTS["movie_preference_training"], rows)
 
 
 def provenance(results: Results) -> pd.DataFrame:
     """Seed, commit, inputs and machine of every result."""
     rows = []
     for run in results.of(EXPERIMENT):
-        record, row = run.provenance, _system(run)
-        if record:
-            hardware, inputs = record.get("hardware") or {}, record.get("inputs") or {}
-            memory = hardware.get("memory_mb")
-            row |= {
-                "seed": record.get("seed"),
-                "commit": short_commit(record.get("commit")),
-                "config": (inputs.get("config") or "")[:12] or None,
-                "test": (inputs.get("test") or "")[:12] or None,
-                "processor": hardware.get("processor"),
-                "cores": hardware.get("cores"),
-                "memory_gb": memory / 1024 if memory else None,
-                "gpus": ", ".join(gpu.get("name", "") for gpu in hardware.get("gpus") or ()) or None,
-            }
-        rows.append(row)
-    return _frame("movie_preference_provenance", rows)
-
-
-def short_commit(commit: str | None) -> str | None:
-    """The first 12 digits of a commit, and whether files differed from it."""
-    if not commit:
-        return None
-    digits, plus, changes = commit.partition("+")
-    return f"{digits[:12]}{plus}{changes}"
+        record = run.provenance
+        test = ((record.get("inputs") or {}).get("test") or "")[:12] or None
+        rows.append(_system(run) | provenance_values(run) | {"seed": record.get("seed"), "test": test})
+    return frame(LAYOUTS["movie_preference_provenance"], rows)
 
 
 BUILDERS: dict[str, Callable[[Results], pd.DataFrame]] = {

@@ -1,0 +1,218 @@
+# What both recommender experiments do: histories to shards, shards to models, one for each seed, to rankings.
+
+from frugal.fingerprint import settings_hash
+
+RECOMMENDER = f"{RESULTS}/{{experiment}}/{{variant}}"
+SEED = f"{RECOMMENDER}/seeds/{{seed}}"
+RULES_ONLY = "(?!baseline_)[a-z0-9][a-z0-9_-]*"
+
+
+def recommender_results(experiment):
+    """Everything that an experiment leaves behind."""
+    folder = f"{RESULTS}/{experiment}"
+    files = expand(
+        f"{folder}/{{run}}/{{file}}",
+        run=[*RUNS[experiment], *(f"baseline_{name}" for name in BASELINES[experiment])],
+        file=["metrics.json", "predictions.parquet"],
+    )
+    measured = [f"{folder}/efficiency/measurements.json"] if efficiency_of(experiment) else []
+    return [*files, *expand(f"{folder}/{{variant}}/config.yaml", variant=RUNS[experiment]), *measured]
+
+
+def efficiency_of(experiment):
+    """The sizes and modes that an experiment measures, or None."""
+    return getattr(getattr(STUDY, experiment), "efficiency", None)
+
+
+def shards_of(run):
+    """The folder of a run's shards; runs that cut their data alike share it."""
+    return f"data/sequences/{run.dataset}/{sequence_key(run)}"
+
+
+def sequence_key(run):
+    """How the data is cut, short enough for a folder's name."""
+    settings = run.data.model_dump(mode="json", exclude={"fraction"})
+    return f"{run.data.split}-{settings_hash(settings)}"
+
+
+SEQUENCES = {
+    (run.dataset, sequence_key(run)): run.data
+    for experiment in RECOMMENDERS
+    for run in (SHARED[experiment], *RUNS[experiment].values())
+}
+
+
+def sequences(wildcards):
+    return shards_of(run_of(wildcards, wildcards.experiment))
+
+
+def warm_start(wildcards):
+    """The weights that a run begins with: those of another variant and the same seed, or a file of the user's."""
+    start = run_of(wildcards, wildcards.experiment).warm_start
+    if start is None:
+        return []
+    if start.path:
+        return start.path
+    return f"{RESULTS}/{wildcards.experiment}/{start.variant}/seeds/{wildcards.seed}/model"
+
+
+def of_seeds(file):
+    """A file of every seed of a run."""
+    return lambda wildcards: expand(
+        f"{RECOMMENDER}/seeds/{{seed}}/{file}",
+        seed=run_of(wildcards, wildcards.experiment).seeds,
+        allow_missing=True,
+    )
+
+
+def backbones(wildcards):
+    """The models below a run's adapters, one for each seed."""
+    run = run_of(wildcards, wildcards.experiment)
+    if run.adapter.method == "none":
+        return []
+    return expand(
+        f"{RESULTS}/{wildcards.experiment}/{run.warm_start.variant}/seeds/{{seed}}/model", seed=run.seeds
+    )
+
+
+def launcher(wildcards):
+    """One process, or one for each GPU."""
+    gpus = run_of(wildcards, wildcards.experiment).training.gpus
+    return f"torchrun --standalone --nproc_per_node={gpus}" if gpus > 1 else "python"
+
+
+def efficiency_settings(wildcards):
+    """What is measured, as JSON: the experiment's model, and the sizes and modes."""
+    shared, efficiency = SHARED[wildcards.experiment], efficiency_of(wildcards.experiment)
+    return json.dumps({"run": plain(shared), "efficiency": plain(efficiency)})
+
+
+rule partition_interactions:
+    """Each user's history, cut into training, validation and evaluation: NPZ shards."""
+    input:
+        interactions="data/prepared/{name}/interactions.parquet",
+        catalogue="data/prepared/{name}/items.parquet",
+    output:
+        directory("data/sequences/{name}/{key}"),
+    log:
+        "logs/partition_interactions/{name}/{key}.log",
+    conda:
+        "../envs/recsys.yaml"
+    params:
+        code=depends_on("partition_interactions.py"),
+        settings=lambda wildcards: SEQUENCES[wildcards.name, wildcards.key].model_dump_json(),
+    shell:
+        "python workflow/scripts/partition_interactions.py --interactions {input.interactions}"
+        " --items {input.catalogue} --settings {params.settings:q} --output {output} 2>&1 | tee {log}"
+
+
+rule train_recommender:
+    """One variant with one seed. A killed run continues from its checkpoint."""
+    input:
+        config=f"{RECOMMENDER}/settings/training.yaml",
+        sequences=sequences,
+        warm_start=warm_start,
+    output:
+        model=directory(f"{SEED}/model"),
+        history=f"{SEED}/history.csv",
+        training=f"{SEED}/training.json",
+    log:
+        f"logs/{STUDY.study}/train_{{experiment}}/{{variant}}/{{seed}}.log",
+    benchmark:
+        f"logs/{STUDY.study}/train_{{experiment}}/{{variant}}/{{seed}}.benchmark.tsv"
+    wildcard_constraints:
+        experiment="|".join(RECOMMENDERS),
+    conda:
+        "../envs/recsys.yaml"
+    threads: lambda wildcards: run_of(wildcards, wildcards.experiment).training.threads
+    resources:
+        gpu=lambda wildcards: run_of(wildcards, wildcards.experiment).training.gpus,
+    params:
+        code=lambda wildcards: depends_on(f"train_{wildcards.experiment}.py"),
+        launcher=launcher,
+        warm_start=lambda wildcards, input: f"--warm-start {input.warm_start}" if input.warm_start else "",
+        checkpoints=f"checkpoints/{STUDY.study}/{{experiment}}/{{variant}}-{{seed}}",
+        profile=f"logs/{STUDY.study}/train_{{experiment}}/{{variant}}/{{seed}}.profile",
+    shell:
+        "OMP_NUM_THREADS={threads} {params.launcher} workflow/scripts/train_{wildcards.experiment}.py"
+        " --config {input.config} --seed {wildcards.seed} --sequences {input.sequences} {params.warm_start}"
+        " --checkpoints {params.checkpoints} --model {output.model} --history {output.history}"
+        " --training {output.training} --profile {params.profile} 2>&1 | tee {log}"
+
+
+rule evaluate_recommender:
+    """The whole catalogue ranked for every test user, by the models of all seeds."""
+    input:
+        config=f"{RECOMMENDER}/settings/evaluation.yaml",
+        sequences=sequences,
+        models=of_seeds("model"),
+        training=of_seeds("training.json"),
+        backbones=backbones,
+    output:
+        metrics=f"{RECOMMENDER}/metrics.json",
+        predictions=f"{RECOMMENDER}/predictions.parquet",
+    log:
+        f"logs/{STUDY.study}/evaluate_{{experiment}}/{{variant}}.log",
+    wildcard_constraints:
+        experiment="|".join(RECOMMENDERS),
+        variant=RULES_ONLY,
+    conda:
+        "../envs/recsys.yaml"
+    threads: lambda wildcards: run_of(wildcards, wildcards.experiment).training.threads
+    resources:
+        gpu=lambda wildcards: min(1, run_of(wildcards, wildcards.experiment).training.gpus),
+    params:
+        code=depends_on("evaluate_recommender.py"),
+        backbones=lambda wildcards, input: f"--backbones {input.backbones}" if input.backbones else "",
+    shell:
+        "OMP_NUM_THREADS={threads} python workflow/scripts/evaluate_recommender.py"
+        " --experiment {wildcards.experiment} --config {input.config} --sequences {input.sequences}"
+        " --models {input.models} --training {input.training} {params.backbones}"
+        " --metrics {output.metrics} --predictions {output.predictions} 2>&1 | tee {log}"
+
+
+rule score_recommender_baselines:
+    """The same test users by rules and shallow models: popularity, ItemKNN, EASE, recency, Markov."""
+    input:
+        config=f"{RESULTS}/{{experiment}}/{BASE}/settings/baselines.yaml",
+        sequences=lambda wildcards: shards_of(SHARED[wildcards.experiment]),
+    output:
+        expand(
+            f"{RESULTS}/{{experiment}}/baseline_{{name}}/{{file}}",
+            name=BASELINES["ssept"],
+            file=["metrics.json", "predictions.parquet"],
+            allow_missing=True,
+        ),
+    log:
+        f"logs/{STUDY.study}/score_{{experiment}}_baselines.log",
+    wildcard_constraints:
+        experiment="|".join(RECOMMENDERS),
+    conda:
+        "../envs/recsys.yaml"
+    params:
+        code=depends_on("score_recommender_baselines.py"),
+        folder=f"{RESULTS}/{{experiment}}",
+    shell:
+        "OMP_NUM_THREADS={threads} python workflow/scripts/score_recommender_baselines.py --config {input.config}"
+        " --experiment {wildcards.experiment} --sequences {input.sequences} --results {params.folder} 2>&1 | tee {log}"
+
+
+rule measure_efficiency:
+    """Speed and memory of each size and mode, each in a process of its own, with nothing beside it."""
+    output:
+        f"{RESULTS}/{{experiment}}/efficiency/measurements.json",
+    log:
+        f"logs/{STUDY.study}/measure_{{experiment}}_efficiency.log",
+    wildcard_constraints:
+        experiment="|".join(RECOMMENDERS),
+    conda:
+        "../envs/recsys.yaml"
+    threads: workflow.cores
+    resources:
+        gpu=lambda wildcards: min(1, SHARED[wildcards.experiment].training.gpus),
+    params:
+        code=depends_on("measure_efficiency.py"),
+        settings=efficiency_settings,
+    shell:
+        "python workflow/scripts/measure_efficiency.py --settings {params.settings:q} --output {output}"
+        " 2>&1 | tee {log}"

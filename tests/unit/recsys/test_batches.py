@@ -1,0 +1,164 @@
+"""Training batches: every item once an epoch, and the same batches whoever asks."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from frugal.recsys.batches import Batches, EpochLoader
+from frugal.recsys.histories import Histories
+
+MASK = 10_000  # no item has this id
+LENGTHS = st.lists(st.integers(0, 30), min_size=1, max_size=12)
+
+
+def of(lengths: list[int]) -> Histories:
+    """Item i is the i-th interaction, so that each is known by its id."""
+    offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
+    return Histories(np.arange(offsets[-1], dtype=np.int32), offsets)
+
+
+def batches_of(lengths: list[int], length=4, batch_size=3, seed=1, causal=True, **options) -> Batches:
+    return Batches(of(lengths), length, batch_size, seed, causal, None if causal else MASK, **options)
+
+
+def epoch_of(batches: Batches, epoch: int) -> list[dict[str, torch.Tensor]]:
+    return [batches[epoch, number] for number in range(len(batches))]
+
+
+def windows(batches: list[dict[str, torch.Tensor]]) -> list[tuple[int, list[int], list[int]]]:
+    """User, inputs and labels of each row, without padding, in order."""
+    found = []
+    for batch in batches:
+        for user, ids, labels, length in zip(
+            *(batch[name].tolist() for name in ("user_ids", "input_ids", "labels", "lengths")), strict=True
+        ):
+            assert set(labels[length:]) <= {-100}
+            found.append((user, ids[:length], labels[:length]))
+    return sorted(found)
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+@settings(deadline=None)
+@given(lengths=LENGTHS, length=st.integers(1, 9), batch_size=st.integers(1, 7), epoch=st.integers(0, 5))
+def test_each_item_is_a_target_once_an_epoch(lengths, length, batch_size, epoch):
+    histories = of(lengths)
+    batches = batches_of(lengths, length, batch_size)
+    found = windows(epoch_of(batches, epoch))
+    targets = sorted(item for _, _, labels in found for item in labels)
+    first = {int(start) for start, count in zip(histories.offsets, lengths, strict=False) if count}
+    assert targets == sorted(set(range(sum(lengths))) - first)
+    for user, ids, labels in found:
+        assert 1 <= len(ids) <= length
+        assert labels == [item + 1 for item in ids]
+        assert set(ids + labels) <= set(histories[user].tolist())
+    assert len(found) == batches.rows
+    assert sum(len(ids) for _, ids, _ in found) == batches.positions
+
+
+@settings(deadline=None)
+@given(lengths=LENGTHS, length=st.integers(1, 9), probability=st.floats(0.01, 0.99))
+def test_masked_windows(lengths, length, probability):
+    batches = batches_of(lengths, length, causal=False, mask_probability=probability)
+    read = []
+    for user, ids, labels in windows(epoch_of(batches, 2)):
+        items = [label if label != -100 else item for item, label in zip(ids, labels, strict=True)]
+        assert [item == MASK for item in ids] == [label != -100 for label in labels]
+        assert MASK in ids
+        assert 1 <= len(items) <= length
+        assert items == list(range(items[0], items[0] + len(items)))
+        assert set(items) <= set(of(lengths)[user].tolist())
+        read += items
+    assert sorted(read) == list(range(sum(lengths)))
+
+
+def test_share_of_hidden_items():
+    batches = batches_of([40] * 200, 40, 50, causal=False, mask_probability=0.3)
+    hidden = sum(ids.count(MASK) for _, ids, _ in windows(epoch_of(batches, 0)))
+    # 8000 items: .3, give or take sqrt(.3 x .7 / 8000) = .005.
+    assert hidden / 8000 == pytest.approx(0.3, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("count", "causal", "expected"),
+    [
+        # Up to 4 targets a window; a causal history has one target less than items.
+        (0, True, []),
+        (1, True, []),
+        (2, True, [1]),
+        (5, True, [4]),
+        (6, True, None),
+        (9, True, [4, 4]),
+        (0, False, []),
+        (1, False, [1]),
+        (4, False, [4]),
+        (8, False, [4, 4]),
+    ],
+)
+def test_windows_of_one_history(count, causal, expected):
+    found = windows(epoch_of(batches_of([count], causal=causal), 0))
+    if expected is None:  # five targets: two windows, cut anywhere
+        expected = {(1, 4), (2, 3), (3, 2), (4, 1)}
+        assert tuple(len(ids) for _, ids, _ in found) in expected
+    else:
+        assert [len(ids) for _, ids, _ in found] == expected
+
+
+def test_windows_change_from_epoch_to_epoch_and_their_number_does_not():
+    batches = batches_of([11, 3, 18])
+    epochs = [windows(epoch_of(batches, epoch)) for epoch in range(8)]
+    # 10, 2 and 17 targets, up to 4 in a window: 3, 1 and 5.
+    assert {len(found) for found in epochs} == {9}
+    assert len({str([ids for user, ids, _ in found if user == 0]) for found in epochs}) > 1
+
+
+def test_any_order_gives_the_same_batches():
+    lengths = [11, 3, 18, 0, 7, 7, 30]
+    for causal in (True, False):
+        straight = [epoch_of(batches_of(lengths, causal=causal), epoch) for epoch in (0, 1)]
+        batches = batches_of(lengths, causal=causal)
+        for epoch, number in [(1, 2), (0, 1), (1, 0), (1, 2), (0, 0)]:
+            assert same(batches[epoch, number], straight[epoch][number])
+        assert not same(straight[0][0], straight[1][0])
+        assert not same(batches_of(lengths, causal=causal, seed=2)[0, 0], straight[0][0])
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_processes_share_a_batch(causal, world_size):
+    lengths = [11, 3, 18, 0, 7, 7, 30]
+    whole = batches_of(lengths, batch_size=6, causal=causal)
+    parts = [
+        batches_of(lengths, batch_size=6, causal=causal, rank=rank, world_size=world_size) for rank in range(world_size)
+    ]
+    assert {len(part) for part in parts} == {len(whole)}
+    for number in range(len(whole)):
+        shares = [part[3, number] for part in parts]
+        assert max(len(share["lengths"]) for share in shares) - min(len(share["lengths"]) for share in shares) <= 1
+        for name, tensor in whole[3, number].items():
+            for rank, share in enumerate(shares):
+                assert torch.equal(share[name], tensor[rank::world_size])
+
+
+def test_batches_have_windows_of_similar_length():
+    # 64 windows, of 2 to 33 items, sorted in groups of 8 batches of 4: two groups, in each the lengths of a
+    # batch are neighbours. Without sorting, the longest of four would be 27 on average, and the sum 64 x 27.
+    batches = batches_of(list(range(3, 35)) * 2, length=40, batch_size=4)
+    padded = sum(batch["input_ids"].numel() for batch in epoch_of(batches, 0))
+    real = sum(int(batch["lengths"].sum()) for batch in epoch_of(batches, 0))
+    assert padded < 1.15 * real
+
+
+def test_loader_goes_through_an_epoch():
+    batches = batches_of([11, 3, 18])
+    loader = EpochLoader(batches)
+    assert len(loader) == len(batches)
+    for epoch in (1, 0):
+        loader.set_epoch(epoch)
+        got = list(loader)
+        assert len(got) == len(batches)
+        assert all(same(one, other) for one, other in zip(got, epoch_of(batches, epoch), strict=True))

@@ -1,0 +1,269 @@
+"""Full ranking: what is filtered, how ties fall, and what does not change the result."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from frugal.errors import FrugalError
+from frugal.files import read_json
+from frugal.recsys.evaluation import (
+    PREDICTION_COLUMNS,
+    Evaluation,
+    bootstrap_mean_intervals,
+    evaluate,
+    summarise_seeds,
+    write_ranking_metrics,
+)
+from frugal.recsys.histories import Histories, Split
+
+
+def histories(*rows: list[int]) -> Histories:
+    offsets = np.cumsum([0, *(len(row) for row in rows)])
+    return Histories(np.array([item for row in rows for item in row], dtype=np.int32), offsets)
+
+
+def split(train: list[list[int]], test: list[list[int]], item_count: int, validation=None) -> Split:
+    nothing = [[] for _ in train]
+    return Split(histories(*train), histories(*(validation or nothing)), histories(*test), item_count)
+
+
+def fixed(*scores: list[float]):
+    """A scorer that gives user u the scores of row u."""
+    return lambda users, _: np.array(scores, dtype=np.float32)[users]
+
+
+def constant(item_count: int):
+    return lambda users, _: torch.zeros(len(users), item_count)
+
+
+def test_history_is_left_out_and_other_items_are_counted():
+    # User 0 had items 0 (train) and 1 (validation); of 2, 3 and 4 the target 4 is second.
+    # User 1 had item 4; the targets 0 and 3 come first and third of 0, 2, 3 and 1.
+    parts = split([[0], [4]], [[4], [3, 0]], 5, validation=[[1], []])
+    result = evaluate(fixed([9, 8, 3, 1, 2], [5, 1, 4, 3, 9]), parts, "test", cutoffs=(1, 2))
+    assert result.users.tolist() == [0, 1]
+    assert result.targets.tolist() == [1, 2]
+    assert result.rank.tolist() == [2, 1]
+    assert result.per_user["recall@2"].tolist() == [1, 0.5]
+    assert result.metrics["HR@1"] == 0.5
+    assert result.metrics["MRR"] == 0.75
+    # The first items are 2 and 0 of five, the first two 2, 4 and 0, 2.
+    assert result.metrics["coverage@1"] == pytest.approx(2 / 5)
+    assert result.metrics["coverage@2"] == pytest.approx(3 / 5)
+    # With 10 places there is room for all candidates: 2, 3, 4 and 0, 1, 2, 3.
+    assert result.metrics["coverage@10"] == 1
+
+
+def test_validation_does_not_know_its_own_items():
+    parts = split([[0]], [[2]], 4, validation=[[1]])
+    seen = []
+
+    def scorer(users, known):
+        seen.append(known[0].tolist())
+        return np.array([[9.0, 1, 3, 2]])
+
+    # The target 1 is behind 2 and 3; the test item 2 is a candidate like any other.
+    assert evaluate(scorer, parts, "validation").rank.tolist() == [3]
+    evaluate(scorer, parts, "test")
+    assert seen == [[0], [0, 1]]
+
+
+def test_a_target_that_was_in_the_history_is_still_ranked():
+    assert evaluate(fixed([7, 9, 8]), split([[0, 1]], [[0]], 3), "test").rank.tolist() == [2]
+
+
+def test_a_catalogue_of_one_item():
+    result = evaluate(fixed([0.5]), split([[0, 0]], [[0]], 1), "test")
+    assert result.rank.tolist() == [1]
+    assert result.metrics["NDCG@10"] == result.metrics["coverage@10"] == 1
+
+
+def test_a_scorer_that_knows_nothing_gets_what_chance_gives():
+    # 41 candidates: 10 of 50 items were had, and one of them is a target: HR@10 = 10 / 41 = 0.2439 on average,
+    # its standard error over 4,000 users sqrt(0.2439 * 0.7561 / 4000) = 0.0068.
+    rng = np.random.default_rng(1)
+    drawn = [rng.permutation(50)[:10].tolist() for _ in range(4000)]
+    parts = split(drawn, [[row[0]] for row in drawn], 50)
+    result = evaluate(constant(50), parts, "test", cutoffs=(1, 10))
+    assert result.metrics["HR@10"] == pytest.approx(10 / 41, abs=4 * 0.0068)
+    # Ids decide nothing: what comes first is spread over the catalogue, too.
+    assert result.metrics["coverage@1"] == 1
+    assert evaluate(constant(50), parts, "test", seed=1).rank.tolist() != result.rank.tolist()
+
+
+def test_a_tie_across_the_last_place_is_broken_for_each_user():
+    # Item 0 was had, the items 1 to 9 are first for everyone, and one of eleven equal ones takes place 10.
+    scores = np.r_[0, np.arange(20, 11, -1), np.ones(11)]
+    parts = split([[0]] * 300, [[1]] * 300, 21)
+    result = evaluate(lambda users, _: np.tile(scores, (len(users), 1)), parts, "test", cutoffs=(10,))
+    assert result.metrics["coverage@10"] == 20 / 21
+
+
+def test_tied_targets_of_one_user_have_ranks_of_their_own():
+    # All four candidates are targets and equal: they take the ranks 1 to 4, so every measure is 1.
+    result = evaluate(constant(5), split([[0]], [[1, 2, 3, 4]], 5), "test", cutoffs=(4,))
+    assert result.per_user["NDCG@4"].tolist() == [pytest.approx(1)]
+    assert result.per_user["recall@4"].tolist() == [1]
+
+
+def test_infinite_scores_do_not_let_filtered_items_in():
+    low, high = -np.inf, np.inf
+    result = evaluate(fixed([high, low, low, 0]), split([[0]], [[1]], 4), "test")
+    assert result.rank[0] in (2, 3)
+    assert result.metrics["coverage@10"] == 3 / 4
+
+
+@st.composite
+def worlds(draw):
+    item_count = draw(st.integers(2, 12))
+    row = st.lists(st.integers(0, item_count - 1), min_size=1, max_size=8)
+    users = draw(st.integers(1, 7))
+    train = draw(st.lists(row, min_size=users, max_size=users))
+    test = draw(st.lists(row.map(lambda items: sorted(set(items))), min_size=users, max_size=users))
+    # Few different values, so that most rows have ties.
+    line = st.lists(st.integers(0, 3), min_size=item_count, max_size=item_count)
+    scores = np.array(draw(st.lists(line, min_size=users, max_size=users)), dtype=np.float32)
+    return split(train, test, item_count), scores
+
+
+@settings(deadline=None)
+@given(worlds(), st.integers(0, 3))
+def test_ranks_and_coverage_come_from_one_sorted_list_whatever_the_batch_size(world, seed):
+    parts, scores = world
+    results = [
+        evaluate(fixed(*scores), parts, "test", (1, 3), batch_size, seed, sampled_negatives=2)
+        for batch_size in (1, 3, 64)
+    ]
+    covered = set()
+    for user, rank in enumerate(results[0].rank):
+        candidates = [i for i in range(parts.item_count) if i not in parts.train[user] or i in parts.test[user]]
+        priority = np.random.default_rng([seed, user]).random(parts.item_count)
+        order = sorted(candidates, key=lambda i: (-scores[user, i], priority[i]))
+        assert rank == 1 + min(order.index(item) for item in parts.test[user])
+        covered |= set(order[:3])
+    assert results[0].metrics["coverage@3"] == pytest.approx(len(covered) / parts.item_count)
+    for other in results[1:]:
+        assert other.rank.tolist() == results[0].rank.tolist()
+        assert other.metrics == results[0].metrics
+        assert other.sampled == results[0].sampled
+
+
+def test_users_are_scored_by_length_of_history_and_returned_in_their_order():
+    batches = []
+
+    def scorer(users, known):
+        batches.append([len(history) for history in known])
+        return np.tile(np.arange(9.0), (len(users), 1))
+
+    parts = split([[0, 1, 2], [0], [], [4, 3], [5]], [[8], [7], [6], [8], []], 9)
+    result = evaluate(scorer, parts, "test", batch_size=2)
+    assert batches == [[1, 2], [3]]
+    # User 2 has no history, user 4 no target.
+    assert result.users.tolist() == [0, 1, 3]
+    assert result.rank.tolist() == [1, 2, 1]
+    assert evaluate(scorer, parts, "test", users=np.array([3, 2, 1])).users.tolist() == [1, 3]
+
+
+def test_sampled_negatives_are_neither_history_nor_targets():
+    # The items 0 to 4 were had and would beat every target; 50 and 51 are the targets, the best of the rest.
+    scores = np.arange(52.0)
+    scores[:5] = 99
+    parts = split([[0, 1, 2, 3, 4]], [[50, 51]], 52)
+    result = evaluate(fixed(scores), parts, "test", cutoffs=(2,), sampled_negatives=20)
+    assert result.sampled["recall@2"] == result.sampled["NDCG@2"] == 1
+    # The worst scores instead: behind all 20 negatives, on the ranks 21 and 22, and on 46 and 47 of all.
+    worst = evaluate(fixed(-scores), parts, "test", cutoffs=(20, 22), sampled_negatives=20)
+    assert worst.sampled["MRR"] == pytest.approx(1 / 21)
+    assert (worst.sampled["HR@20"], worst.sampled["recall@22"]) == (0, 1)
+    assert worst.rank.tolist() == [46]
+    # More than there are: all 45.
+    everything = evaluate(fixed(-scores), parts, "test", sampled_negatives=1000)
+    assert everything.sampled["MRR"] == pytest.approx(1 / 46)
+
+
+def test_sampled_negatives_are_drawn_uniformly():
+    # One target and 9 negatives, all equal: HR@5 is 1/2, its standard error over 2,000 users 0.011.
+    parts = split([[0]] * 2000, [[1]] * 2000, 30)
+    assert evaluate(constant(30), parts, "test", (5,), sampled_negatives=9).sampled["HR@5"] == pytest.approx(
+        0.5, abs=0.045
+    )
+    # The target beats the items 2 to 15, not 16 to 29: one negative is as likely before it as behind it.
+    scores = np.r_[0, 15.5, np.arange(2, 30)]
+    behind_one = evaluate(lambda users, _: np.tile(scores, (len(users), 1)), parts, "test", (1,), sampled_negatives=1)
+    assert behind_one.sampled["HR@1"] == pytest.approx(0.5, abs=0.045)
+
+
+@pytest.mark.parametrize(
+    ("scores", "parts", "message"),
+    [
+        ([[0, np.nan, 0]], split([[0]], [[1]], 3), "NaN"),
+        ([[0, 0]], split([[0]], [[1]], 3), "shape"),
+        ([[0, 0, 0]], split([[3]], [[1]], 3), "item 3 is beyond the catalogue of 3"),
+        ([[0, 0, 0]], split([[0]], [[3]], 3), "item 3 is beyond the catalogue of 3"),
+        ([[0, 0, 0]], split([[]], [[1]], 3), "no user has both a history and a test item"),
+    ],
+)
+def test_what_cannot_be_ranked_is_refused(scores, parts, message):
+    with pytest.raises(FrugalError, match=message):
+        evaluate(fixed(*scores), parts, "test")
+
+
+def test_a_scorers_own_array_is_left_alone():
+    scores = torch.ones(1, 3)
+    evaluate(lambda users, _: scores, split([[0]], [[1]], 3), "test")
+    assert scores.tolist() == [[1, 1, 1]]
+
+
+def test_half_precision_is_ranked():
+    scores = torch.tensor([[0, 3, 2, 1]], dtype=torch.bfloat16)
+    assert evaluate(lambda users, _: scores, split([[0]], [[2]], 4), "test").rank.tolist() == [2]
+
+
+def test_predictions_have_one_row_a_user():
+    frame = evaluate(fixed([0, 3, 2, 1]), split([[0]], [[2]], 4), "test").to_frame(seed=7)
+    assert dict(frame.dtypes.astype(str)) == PREDICTION_COLUMNS
+    # One hit on rank 2: NDCG 1 / log2(3) = 0.63093.
+    assert frame.iloc[0].tolist() == pytest.approx([7, 0, 1, 2, 1, 0.63093, 1, 0.5], abs=1e-5)
+
+
+def test_intervals_of_means():
+    # 100 users, half of them 1: the mean's standard error is 0.05, so the interval is 0.5 +- 0.098, in steps of 0.01.
+    values = {"half": np.arange(100) % 2.0, "always": np.ones(100)}
+    intervals = bootstrap_mean_intervals(values, samples=4000, seed=0)
+    assert intervals["half"] == pytest.approx([0.402, 0.598], abs=0.02)
+    assert intervals["always"] == pytest.approx([1, 1])
+
+
+def evaluation(rr: list[float], coverage: float) -> Evaluation:
+    values = np.array(rr)
+    ranks = (1 / values).astype(int)
+    metrics = {"MRR": float(values.mean()), "coverage@10": coverage}
+    return Evaluation(
+        np.arange(len(rr)), np.ones(len(rr), int), ranks, {"MRR": values}, metrics, {"MRR": 2 * metrics["MRR"]}
+    )
+
+
+def test_seeds_are_averaged():
+    # MRR .75 and .25: mean .5, sample standard deviation sqrt(2 * .25^2 / 1) = .35355. Over the seeds both
+    # users have .5: no spread over users is left, although each seed has one.
+    summary = summarise_seeds({1: evaluation([1, 0.5], 0.2), 5: evaluation([0.0625, 0.4375], 0.4)}, 50, 0)
+    assert summary["metrics"] == pytest.approx({"MRR": 0.5, "coverage@10": 0.3})
+    assert summary["std"] == pytest.approx({"MRR": 0.35355, "coverage@10": 0.141421}, abs=1e-5)
+    assert summary["by_seed"]["5"] == {"MRR": 0.25, "coverage@10": 0.4}
+    assert summary["sampled"] == {"MRR": 1.0}
+    assert summary["cases"] == 2
+    assert list(summary["intervals"]) == ["MRR"]
+    # The users' averages are .53125 and .46875.
+    assert summary["intervals"]["MRR"] == pytest.approx([0.46875, 0.53125])
+
+
+def test_one_seed_has_no_spread_and_the_file_is_json(tmp_path):
+    result = evaluate(fixed([0, 3, 2, 1]), split([[0]], [[2]], 4), "test")
+    summary = summarise_seeds({0: result}, 20, 0)
+    write_ranking_metrics(tmp_path / "metrics.json", summary, None, {"seed": 0})
+    written = read_json(tmp_path / "metrics.json")
+    assert "std" not in written
+    assert written["metrics"] == result.metrics
+    assert (written["sampled"], written["training"], written["provenance"]) == ({}, None, {"seed": 0})

@@ -1,0 +1,137 @@
+"""Losses: values by hand, and agreement with the library's own."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from frugal.recsys.losses import chunked_cross_entropy, sampled_softmax
+
+
+def problem(positions: int, items: int, seed: int = 0, dtype=torch.float32):
+    """States, item weights and bias that want gradients, and targets."""
+    generator = torch.Generator().manual_seed(seed)
+    hidden = torch.randn(positions, 4, generator=generator).to(dtype).requires_grad_()
+    weight = torch.randn(items, 4, generator=generator).requires_grad_()
+    bias = torch.randn(items, generator=generator).requires_grad_()
+    return hidden, weight, bias, torch.randint(items, (positions,), generator=generator)
+
+
+def full(hidden, weight, bias, targets):
+    return F.cross_entropy(hidden @ weight.t() + bias, targets, reduction="sum")
+
+
+def test_two_items_by_hand():
+    # State 1 against weights 0 and log 3, no bias: probabilities 1/4 and 3/4. Targets 0 and 1:
+    # loss log 4 + log 4/3. Gradients of the logits: (-3/4, 3/4) and (1/4, -1/4), together (-1/2, 1/2).
+    hidden = torch.ones(2, 1, requires_grad=True)
+    weight = torch.tensor([[0.0], [math.log(3)]], requires_grad=True)
+    bias = torch.zeros(2, requires_grad=True)
+    loss = chunked_cross_entropy(hidden, weight, bias, torch.tensor([0, 1]))
+    assert loss.item() == pytest.approx(math.log(4) + math.log(4 / 3))
+    loss.backward()
+    assert bias.grad.tolist() == pytest.approx([-0.5, 0.5])
+    assert weight.grad[:, 0].tolist() == pytest.approx([-0.5, 0.5])
+    assert hidden.grad[:, 0].tolist() == pytest.approx([0.75 * math.log(3), -0.25 * math.log(3)])
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    positions=st.integers(1, 20),
+    items=st.integers(1, 15),
+    chunk=st.one_of(st.none(), st.integers(1, 25)),
+    seed=st.integers(0, 1000),
+    factor=st.sampled_from([1.0, 0.25]),
+)
+def test_chunks_equal_the_whole(positions, items, chunk, seed, factor):
+    ours, theirs = problem(positions, items, seed), problem(positions, items, seed)
+    loss, expected = chunked_cross_entropy(*ours, chunk=chunk), full(*theirs)
+    torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-5)
+    (loss * factor).backward()
+    (expected * factor).backward()
+    for mine, other in zip(ours[:3], theirs[:3], strict=True):
+        torch.testing.assert_close(mine.grad, other.grad, rtol=1e-4, atol=1e-5)
+
+
+def test_large_logits_do_not_overflow():
+    hidden = torch.tensor([[1000.0]])
+    loss = chunked_cross_entropy(hidden, torch.tensor([[1.0], [-1.0]]), torch.zeros(2), torch.tensor([1]))
+    assert loss.item() == 2000
+
+
+def test_bfloat16_is_close_and_its_loss_is_float32():
+    hidden, weight, bias, targets = problem(64, 30, dtype=torch.bfloat16)
+    exact = problem(64, 30)
+    loss, expected = chunked_cross_entropy(hidden, weight, bias, targets, chunk=10), full(*exact)
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(expected.item(), rel=0.01)
+    loss.backward()
+    expected.backward()
+    assert hidden.grad.dtype == torch.bfloat16
+    assert (weight.grad.dtype, bias.grad.dtype) == (torch.float32, torch.float32)
+    # bfloat16 has 8 binary digits: an error of 1/256 in each factor.
+    for mine, other in ((hidden, exact[0]), (weight, exact[1]), (bias, exact[2])):
+        error = (mine.grad.float() - other.grad).norm() / other.grad.norm()
+        assert error < 0.02
+
+
+def test_nothing_to_predict_is_zero():
+    hidden, weight, bias, _ = problem(1, 5)
+    nothing = torch.zeros(0, dtype=torch.int64)
+    loss = chunked_cross_entropy(hidden[:0], weight, bias, nothing)
+    loss.backward()
+    assert loss.item() == 0
+    assert weight.grad.abs().sum() == 0
+
+
+@pytest.mark.parametrize("score_of_others", [1.0, 7.0])
+def test_sampled_softmax_by_hand(monkeypatch, score_of_others):
+    # Three draws of two items: 1, 0, 1. The target is 0, so that the draw of 0 is left out; each of the
+    # others counts 1 / (3 / 2). With exponentials 2 of the target and s of item 1 the normaliser is
+    # 2 + 2 x (2 / 3) s: the loss is log(1 + 2 s / 3).
+    monkeypatch.setattr(torch, "randint", lambda *args, **kwargs: torch.tensor([1, 0, 1]))
+    bias = torch.tensor([math.log(2), math.log(score_of_others)])
+    loss = sampled_softmax(torch.ones(1, 1), torch.zeros(2, 1), bias, torch.tensor([0]), 3)
+    assert loss.item() == pytest.approx(math.log(1 + 2 * score_of_others / 3))
+
+
+def test_only_the_target_is_drawn(monkeypatch):
+    monkeypatch.setattr(torch, "randint", lambda *args, **kwargs: torch.tensor([0]))
+    hidden, weight, bias, _ = problem(1, 5)
+    loss = sampled_softmax(hidden, weight, bias, torch.tensor([0]), 1)
+    loss.backward()
+    assert loss.item() == 0
+    assert all((part.grad == 0).all() for part in (hidden, weight, bias))
+
+
+def test_many_negatives_approach_the_full_loss():
+    ours, theirs = problem(20, 50), problem(20, 50)
+    generator = torch.Generator().manual_seed(1)
+    loss, expected = sampled_softmax(*ours, negatives=200_000, generator=generator), full(*theirs)
+    # An item is drawn 4000 times, give or take 63: its share of the normaliser is known to 1.6 %, the sum better.
+    assert loss.item() == pytest.approx(expected.item(), rel=0.01)
+    loss.backward()
+    expected.backward()
+    for mine, other in zip(ours[:3], theirs[:3], strict=True):
+        assert (mine.grad - other.grad).norm() / other.grad.norm() < 0.03
+
+
+def test_normaliser_is_right_on_average_with_few_negatives():
+    # exp(loss) - 1 = sum over the others / the target's exponential, times sampling noise of mean 1.
+    hidden, weight, bias, targets = (part.detach() for part in problem(1, 10))
+    generator = torch.Generator().manual_seed(1)
+    ratios = [sampled_softmax(hidden, weight, bias, targets, 3, generator).exp() - 1 for _ in range(20_000)]
+    expected = full(hidden, weight, bias, targets).exp() - 1
+    assert torch.stack(ratios).mean().item() == pytest.approx(expected.item(), rel=0.03)
+
+
+def test_generator_decides_the_negatives():
+    arguments = problem(5, 1000)
+    one, same, other = (
+        sampled_softmax(*arguments, negatives=4, generator=torch.Generator().manual_seed(seed)).item()
+        for seed in (1, 1, 2)
+    )
+    assert one == same != other

@@ -1,0 +1,301 @@
+"""The three models: what each position sees, how items are scored, and what training changes."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from frugal.errors import FrugalError
+from frugal.recsys.modeling import SSEPT, Dropout, load_recommender, rotate, shared
+
+KINDS = ["sasrec", "ssept", "bert4rec"]
+CAUSAL = ["sasrec", "ssept"]
+POSITIONS = ["learned", "rotary"]
+USERS, HISTORIES = np.array([0, 1]), [np.array([1, 2, 3]), np.array([4, 6])]
+
+
+def states(model, items: list[int], lengths: int | None = None, user: int = 0) -> torch.Tensor:
+    """(length, width): the states of one sequence."""
+    length = torch.tensor([len(items) if lengths is None else lengths])
+    with torch.no_grad():
+        return model(torch.tensor([items]), length, user_ids=torch.tensor([user])).hidden_states[0]
+
+
+@pytest.mark.parametrize("positions", POSITIONS)
+@pytest.mark.parametrize("kind", CAUSAL)
+def test_causal_models_do_not_see_later_items(make_model, kind, positions):
+    model = make_model(kind, positions=positions)
+    one, other = states(model, [1, 2, 3, 4]), states(model, [1, 2, 5, 6])
+    torch.testing.assert_close(one[:2], other[:2])
+    assert not torch.allclose(one[2], other[2])
+    assert not torch.allclose(states(model, [0, 2, 3, 4])[3], one[3])
+
+
+@pytest.mark.parametrize("positions", POSITIONS)
+def test_bert4rec_sees_both_sides(make_model, positions):
+    model = make_model("bert4rec", positions=positions)
+    one = states(model, [1, 2, 3, 4])
+    assert not torch.allclose(one[0], states(model, [1, 2, 3, 5])[0])
+    assert not torch.allclose(one[3], states(model, [0, 2, 3, 4])[3])
+
+
+@pytest.mark.parametrize("positions", POSITIONS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_padding_changes_nothing(make_model, kind, positions):
+    model = make_model(kind, positions=positions)
+    bare = states(model, [1, 2, 3])
+    for padding in ([0, 0, 0], [4], [6, 5, 4]):
+        torch.testing.assert_close(states(model, [1, 2, 3, *padding], lengths=3)[:3], bare)
+
+
+@pytest.mark.parametrize("positions", POSITIONS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_order_matters(make_model, kind, positions):
+    model = make_model(kind, positions=positions)
+    one, other = model.score(USERS[:1], [np.array([1, 2, 3])]), model.score(USERS[:1], [np.array([2, 1, 3])])
+    assert not torch.allclose(one, other)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_users_are_scored_alone_as_in_a_batch(make_model, kind):
+    model = make_model(kind)
+    together = model.score(USERS, HISTORIES)
+    assert together.shape == (2, 7)
+    assert together.dtype == torch.float32
+    for user in USERS:
+        torch.testing.assert_close(model.score(USERS[[user]], [HISTORIES[user]])[0], together[user])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_only_ssept_knows_users(make_model, kind):
+    model = make_model(kind)
+    one, other = (model.score(np.array([user]), [np.array([1, 2])]) for user in (0, 2))
+    assert torch.equal(one, other) == (kind != "ssept")
+
+
+@pytest.mark.parametrize("kind", CAUSAL)
+def test_score_is_the_last_state_times_items_plus_bias(make_model, kind):
+    model = make_model(kind)
+    last = states(model, [1, 2, 3], user=1)[-1, :4]
+    expected = model.item_embedding.weight @ last + model.item_bias
+    torch.testing.assert_close(model.score(np.array([1]), [np.array([1, 2, 3])])[0], expected.detach())
+
+
+def test_bert4rec_scores_a_mask_after_the_history(make_model):
+    model = make_model("bert4rec")
+    assert model.config.mask_token_id == 7
+    last = states(model, [1, 2, 3, 7])[-1]
+    head = model.transform_norm(F.gelu(model.transform(last)))
+    expected = model.item_embedding.weight[:7] @ head + model.item_bias
+    torch.testing.assert_close(model.score(np.array([1]), [np.array([1, 2, 3])])[0], expected.detach())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_cosine_scores(make_model, kind):
+    model = make_model(kind, score="cosine", cosine_scale=5.0)
+    scores = model.score(USERS, HISTORIES) - model.item_bias.detach()
+    # The cosine is at most 1; a longer embedding does not change it, neither as input nor as output.
+    assert scores.abs().max() <= 5
+    with torch.no_grad():
+        model.item_embedding.weight *= 3
+    torch.testing.assert_close(model.score(USERS, HISTORIES) - model.item_bias.detach(), scores)
+
+
+@pytest.mark.parametrize("positions", POSITIONS)
+@pytest.mark.parametrize(("kind", "read"), [("sasrec", 6), ("ssept", 6), ("bert4rec", 5)])
+def test_of_long_histories_the_newest_items_are_read(make_model, kind, read, positions):
+    model = make_model(kind, positions=positions)
+    history = np.array([0, 1, 2, 3, 4, 5, 6, 1])
+    scores = model.score(USERS[:1], [history])
+    assert torch.equal(scores, model.score(USERS[:1], [history[-read:]]))
+    assert not torch.equal(scores, model.score(USERS[:1], [history[-read + 1 :]]))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_loss_is_cross_entropy_over_the_labelled_positions(make_model, make_batch, kind):
+    model = make_model(kind)
+    batch = make_batch([1, 2, 3, 4], [5, 6, 0])
+    with torch.no_grad():
+        output = model(**batch)
+        scored = batch["labels"] != -100
+        hidden, items = model.output_weights(model(**{**batch, "labels": None}).hidden_states[scored])
+        expected = F.cross_entropy(hidden @ items.t() + model.item_bias, batch["labels"][scored])
+        assert output.hidden_states is None
+        torch.testing.assert_close(output.loss, expected)
+        # Five labels here, 20 in the accumulated batch: a quarter of the mean.
+        torch.testing.assert_close(model(**batch, num_items_in_batch=20).loss, expected * 5 / 20)
+        torch.testing.assert_close(model(**batch, num_items_in_batch=torch.tensor(20)).loss, expected * 5 / 20)
+
+
+def test_no_loss_without_labels(make_model):
+    output = make_model("sasrec")(torch.tensor([[1, 2]]), torch.tensor([2]))
+    assert output.loss is None
+    assert output.hidden_states.shape == (1, 2, 4)
+
+
+def test_negatives_choose_the_sampled_loss(make_model, make_batch):
+    model, batch = make_model("sasrec"), make_batch([1, 2, 3, 4], [5, 6, 0])
+    with torch.no_grad():
+        exact = model(**batch).loss.item()
+        model.negatives = 50_000
+        assert model(**batch).loss.item() == pytest.approx(exact, rel=0.02)
+        model.negatives = 1
+        assert len({model(**batch).loss.item() for _ in range(5)}) > 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_mixed_precision_is_close(make_model, make_batch, kind):
+    model, batch = make_model(kind), make_batch([1, 2, 3, 4], [5, 6, 0])
+    exact = model(**batch).loss
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = model(**batch).loss
+    loss.backward()
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(exact.item(), rel=0.03)
+    assert all(weight.grad.dtype == torch.float32 for weight in model.parameters())
+
+
+def test_users_half_of_the_score_cancels(make_model, make_batch):
+    model, batch = make_model("ssept"), make_batch([1, 2, 3, 4], [5, 6, 0])
+    with torch.no_grad():
+        hidden = model.encode(batch["input_ids"], batch["lengths"], batch["user_ids"])
+        users = model.user_embedding(batch["user_ids"])[:, None, None].expand(-1, -1, 7, -1)
+        items = model.item_embedding.weight.expand(*users.shape[:3], -1)
+        # The paper's score: the whole state against [item ; user], (batch, length, items).
+        scores = (hidden[:, :, None] * torch.cat((items, users), -1)).sum(-1) + model.item_bias
+        scored = batch["labels"] != -100
+        expected = F.cross_entropy(scores[scored], batch["labels"][scored])
+        torch.testing.assert_close(model(**batch).loss, expected)
+
+
+def test_shared_replaces_with_the_stated_frequency():
+    torch.manual_seed(0)
+    ids = torch.full((100_000,), 3)
+    assert torch.equal(shared(ids, 10, 0.0), ids)
+    replaced = shared(ids, 10, 0.4)
+    # One in ten of those that are replaced gets its own id again: 0.4 x 0.9 differ, and 0.04 have each other id.
+    frequencies = torch.bincount(replaced, minlength=10) / len(ids)
+    assert frequencies[3].item() == pytest.approx(0.64, abs=0.01)
+    assert all(frequencies[other].item() == pytest.approx(0.04, abs=0.005) for other in range(10) if other != 3)
+
+
+def test_ids_are_replaced_in_training_only(make_model):
+    model = make_model("ssept", sse_user_probability=0.5, sse_item_probability=0.25, item_count=1000, user_count=1000)
+    seen = {}
+    for name in ("item_embedding", "user_embedding"):
+        getattr(model, name).register_forward_hook(lambda _, ids, __, name=name: seen.update({name: ids[0]}))
+    items, users = torch.full((2000, 6), 4), torch.full((2000,), 5)
+
+    def share_replaced() -> tuple[float, float]:
+        model.embed(items, users)
+        return tuple(
+            (seen[name] != own).float().mean().item() for name, own in (("item_embedding", 4), ("user_embedding", 5))
+        )
+
+    assert share_replaced() == (0, 0)
+    model.train()
+    assert share_replaced() == pytest.approx((0.25, 0.5), abs=0.02)
+    # Each position for itself: a row does not have one user for all.
+    assert (seen["user_embedding"] == seen["user_embedding"][:, :1]).all(1).float().mean() < 0.1
+
+
+def test_ssept_needs_users():
+    with pytest.raises(FrugalError, match="SSE-PT needs user_count"):
+        SSEPT(SSEPT.config_class(item_count=7, user_count=0))
+
+
+def test_dropout_keeps_the_expected_value():
+    dropout, ones = Dropout(0.25), torch.ones(1000, 101)
+    torch.manual_seed(0)
+    once, again = dropout(ones), dropout(ones)
+    assert once.unique().tolist() == pytest.approx([0, 4 / 3])
+    # 101,000 elements: .25, give or take .0014.
+    assert (once == 0).float().mean().item() == pytest.approx(0.25, abs=0.006)
+    assert once.mean().item() == pytest.approx(1, abs=0.01)
+    assert not torch.equal(once, again)
+    torch.manual_seed(0)
+    assert torch.equal(dropout(ones), once)
+
+
+def test_dropout_in_16_bits_and_in_its_gradient():
+    ones = torch.ones(100, 7, dtype=torch.bfloat16, requires_grad=True)
+    dropped = Dropout(0.5)(ones)
+    dropped.sum().backward()
+    assert dropped.dtype == torch.bfloat16
+    assert set(dropped.unique().tolist()) == {0, 2}
+    assert torch.equal(ones.grad, dropped)
+
+
+def test_no_dropout_in_evaluation():
+    ones = torch.ones(100)
+    assert torch.equal(Dropout(0.5).eval()(ones), ones)
+    assert torch.equal(Dropout(0.0)(ones), ones)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_training_is_random_by_its_seed(make_model, make_batch, kind):
+    model, batch = make_model(kind, hidden_dropout_prob=0.5).train(), make_batch([1, 2, 3, 4], [5, 6, 0])
+
+    def loss(seed: int) -> float:
+        torch.manual_seed(seed)
+        return model(**batch).loss.item()
+
+    assert loss(1) == loss(1) != loss(2)
+
+
+def test_rotation_by_hand():
+    # Vectors of two numbers turn by one radian a position; one sequence of three positions.
+    turned = rotate(torch.tensor([[[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]]))
+    expected = [[1, 0], [math.cos(1), math.sin(1)], [-math.sin(2), math.cos(2)]]
+    torch.testing.assert_close(turned, torch.tensor([expected]))
+    # Of four numbers the second pair, (2, 4), turns by 100^(-2/4) = 1/10 radian a position.
+    turned = rotate(torch.tensor([[[0.0, 1.0, 0.0, 0.0]] * 2]))[0, 1]
+    torch.testing.assert_close(turned, torch.tensor([0, math.cos(0.1), 0, math.sin(0.1)]))
+
+
+def test_rotated_products_depend_on_the_distance_alone():
+    torch.manual_seed(0)
+    # (batch, length, heads, d): the same vector at all nine positions.
+    query, key = (rotate(torch.randn(1, 1, 2, 8).expand(1, 9, 2, 8)) for _ in range(2))
+    products = torch.einsum("bqhd,bkhd->bhqk", query, key)
+    torch.testing.assert_close(products[..., 1:, 1:], products[..., :-1, :-1])
+    assert not torch.allclose(products[..., 0, 0], products[..., 0, 3])
+
+
+def test_rotary_attention_sees_distances_and_not_places(make_model):
+    # The same two items two positions later, behind items that a mask hides.
+    attention = make_model("bert4rec", positions="rotary").blocks[0].attention
+    torch.manual_seed(0)
+    hidden = torch.randn(1, 4, 4)
+    late = torch.tensor([False, False, True, True])[None, None, None]
+    moved = torch.cat((torch.randn(1, 2, 4), hidden[:, :2]), dim=1)
+    with torch.no_grad():
+        torch.testing.assert_close(attention(moved, late)[:, 2:], attention(hidden, ~late)[:, :2])
+
+
+@pytest.mark.parametrize("positions", POSITIONS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_saved_and_loaded_model_is_the_same(make_model, tmp_path, kind, positions):
+    model = make_model(kind, positions=positions, score="cosine")
+    model.save_pretrained(tmp_path / "model")
+    loaded = load_recommender(tmp_path / "model")
+    assert type(loaded) is type(model)
+    assert torch.equal(loaded.eval().score(USERS, HISTORIES), model.score(USERS, HISTORIES))
+
+
+def test_what_is_no_recommender_is_refused(make_model, tmp_path):
+    folder = tmp_path / "model"
+    with pytest.raises(FrugalError, match="model: holds no recommender"):
+        load_recommender(folder)
+    make_model("sasrec").save_pretrained(folder)
+    config = (folder / "config.json").read_text()
+    for text in ("{", "{}", config.replace("sasrec", "llama"), config.replace('"item_count": 7', '"item_count": 8')):
+        (folder / "config.json").write_text(text)
+        with pytest.raises(FrugalError, match="model: holds no recommender"):
+            load_recommender(folder)
+    (folder / "config.json").write_text(config)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(FrugalError, match="model: holds no recommender"):
+        load_recommender(folder)

@@ -1,0 +1,245 @@
+"""Training runs on a made-up world: users walk through the items in circles, so the next item can be learnt."""
+
+import copy
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import TrainerCallback
+
+from frugal.config.recommenders import RecommenderRun
+from frugal.config.study import dump_yaml, plain
+from frugal.errors import FrugalError
+from frugal.recsys.histories import Histories, leave_one_out
+from frugal.recsys.modeling import load_recommender
+from frugal.recsys.shards import write_shards
+from frugal.recsys.training import build_model, history_csv, loss_dtype, train_recommender, training_flops
+from frugal.training import DeadlineReached
+
+ITEMS = 12
+SCRIPTS = Path(__file__).parents[3] / "workflow" / "scripts"
+
+
+@pytest.fixture
+def split():
+    """24 users; user u begins at item u and goes on one by one, 8 to 11 items long."""
+    histories = [[(user + step) % ITEMS for step in range(8 + user % 4)] for user in range(24)]
+    users = np.repeat(np.arange(24), [len(history) for history in histories])
+    return leave_one_out(Histories.from_pairs(users, np.concatenate(histories), 24), ITEMS)
+
+
+def make_run(architecture="sasrec", training=None, **sections):
+    shape = {"hidden_size": 8, "num_hidden_layers": 1, "intermediate_size": 16, "max_length": 6}
+    model = {"architecture": architecture, **shape, "user_embedding_size": 4, **sections.pop("model", {})}
+    defaults = {"num_train_epochs": 4, "per_device_train_batch_size": 8, "learning_rate": 0.01, "logging_steps": 2}
+    return RecommenderRun.model_validate(
+        {"dataset": "made-up", "seeds": [1], "model": model, "training": {**defaults, **(training or {})}, **sections}
+    )
+
+
+def train(split, run, folder, seed=1, **options):
+    model = build_model(run.model, split.item_count, split.user_count, seed)
+    return train_recommender(model, split, run, seed, folder, "test", **options)
+
+
+class StopAt(TrainerCallback):
+    def __init__(self, step, action):
+        self.step, self.action = step, action
+
+    def on_step_end(self, args, state, control, model=None, **kwargs):
+        if state.global_step == self.step:
+            self.action(model)
+
+
+def interrupt(_):
+    raise KeyboardInterrupt
+
+
+def same(first, second):
+    first, second = first.state_dict(), second.state_dict()
+    return first.keys() == second.keys() and all(first[name].equal(second[name]) for name in first)
+
+
+def assert_close(first, second):
+    """The same but for rounding, which Adam can make a thousand times larger where gradients are small."""
+    second = second.state_dict()
+    for name, weight in first.state_dict().items():
+        if name.endswith("query_key_value.bias"):
+            # The softmax does not change when all keys move alike: the keys' bias sees rounding only.
+            (query, _, value), (query_too, _, value_too) = weight.chunk(3), second[name].chunk(3)
+            weight, second[name] = torch.cat((query, value)), torch.cat((query_too, value_too))
+        torch.testing.assert_close(weight, second[name], rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.parametrize("architecture", ["sasrec", "ssept", "bert4rec"])
+def test_what_goes_round_in_circles_is_learnt(split, tmp_path, architecture):
+    settings = {"num_train_epochs": 30, "early_stopping_patience": 30, "learning_rate": 0.02}
+    run = make_run(architecture, settings, model={"positions": "rotary", "hidden_size": 16, "hidden_dropout_prob": 0})
+    trainer, record = train(split, run, tmp_path)
+    # Seen items are left out, so chance is 10 of what is left: the rank of the target is what tells.
+    assert record["final_loss"] < 0.8 * np.log(ITEMS)
+    assert record["best_validation_NDCG@10"] > 0.7
+    assert record["epochs"] == 30
+    assert record["trainable_share"] == 1
+    assert record["target_positions"] > 30 * 24
+    text = history_csv(trainer)
+    assert text.splitlines()[0].startswith("step,epoch,loss,learning_rate,grad_norm,NDCG@10,HR@10,target_positions")
+
+
+@pytest.mark.parametrize("architecture", ["ssept", "bert4rec"])
+def test_interrupted_and_continued_equals_uninterrupted(split, tmp_path, architecture):
+    """Dropout, masks, replaced ids and windows are all drawn again as they would have been."""
+    run = make_run(architecture)
+    whole, _ = train(split, run, tmp_path / "whole")
+    steps = whole.state.max_steps // 4
+    with pytest.raises(KeyboardInterrupt):
+        train(split, run, tmp_path / "pieces", callbacks=[StopAt(2 * steps + 1, interrupt)])
+    pieces, record = train(split, run, tmp_path / "pieces")
+    assert same(whole.model, pieces.model)
+    assert record["target_positions"] == whole.state.num_input_tokens_seen
+
+
+def test_a_deadline_saves_in_the_middle_of_an_epoch(split, tmp_path):
+    run = make_run(training={"deadline_minutes": 1e-6})
+    whole, _ = train(split, make_run(), tmp_path / "whole")
+    for _ in range(whole.state.max_steps):
+        try:
+            pieces, record = train(split, run, tmp_path / "pieces")
+            break
+        except DeadlineReached:
+            continue
+    assert same(whole.model, pieces.model)
+    assert record["steps"] == whole.state.max_steps
+
+
+def test_training_stops_early_and_keeps_the_best(split, tmp_path):
+    # A learning rate of next to nothing: the second validation is no better than the first.
+    run = make_run(training={"learning_rate": 1e-12, "num_train_epochs": 9, "early_stopping_patience": 2})
+    _, record = train(split, run, tmp_path)
+    assert record["epochs"] == 3
+    assert record["stopped_early"]
+    assert record["best_epoch"] == 1
+
+
+def poison(model):
+    with torch.no_grad():
+        model.item_embedding.weight.fill_(float("nan"))
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_names_the_batch(split, tmp_path):
+    run = make_run()
+    steps = train(split, run, tmp_path / "whole")[0].state.max_steps // 4
+    with pytest.raises(FrugalError, match=rf"the loss is nan in step {steps + 3}, in the batch of users \d+, .*kept"):
+        train(split, run, tmp_path / "run", callbacks=[StopAt(steps + 2, poison)])
+    assert [path.name for path in (tmp_path / "run").iterdir()] == [f"checkpoint-{steps}"]
+
+
+def test_accumulated_batches_equal_one_large_batch(split, tmp_path):
+    """All rows of an epoch are one step either way, and the loss is a mean over all their positions."""
+    exact = {"model": {"hidden_dropout_prob": 0}, "loss": {"precision": "float32"}}
+    whole = make_run(training={"per_device_train_batch_size": 64}, **copy.deepcopy(exact))
+    half = {"per_device_train_batch_size": 20, "gradient_accumulation_steps": 3}
+    parts = make_run(training=half, **exact)
+    first, second = train(split, whole, tmp_path / "whole")[0], train(split, parts, tmp_path / "parts")[0]
+    assert first.state.max_steps == second.state.max_steps == 4
+    assert_close(first.model, second.model)
+
+
+def test_sampled_softmax_learns_too(split, tmp_path):
+    run = make_run(training={"num_train_epochs": 20}, loss={"name": "sampled_softmax", "negatives": 6})
+    _, record = train(split, run, tmp_path)
+    assert record["best_validation_NDCG@10"] > 0.6
+
+
+def test_bfloat16(split, tmp_path):
+    _, record = train(split, make_run(training={"precision": "bfloat16"}), tmp_path)
+    assert np.isfinite(record["final_loss"])
+
+
+def test_the_profiler_leaves_a_trace(split, tmp_path):
+    train(split, make_run(training={"profile_steps": 2}), tmp_path / "run", profile=tmp_path / "profile")
+    assert json.loads((tmp_path / "profile/trace.json").read_text())["traceEvents"]
+    assert "aten::" in (tmp_path / "profile/operators.txt").read_text()
+
+
+def test_nothing_to_learn_from(tmp_path):
+    alone = leave_one_out(Histories.from_pairs(np.arange(5), np.arange(5), 5), 5)
+    with pytest.raises(FrugalError, match="test: no user has two items to learn from; use more data"):
+        train(alone, make_run(), tmp_path)
+
+
+def test_nothing_to_validate_with(tmp_path):
+    pairs = leave_one_out(Histories.from_pairs(np.repeat(np.arange(5), 2), np.arange(10), 5), 10)
+    with pytest.raises(FrugalError, match="test: no user has a validation item"):
+        train(pairs, make_run(), tmp_path)
+
+
+def test_a_catalogue_of_one_item(tmp_path):
+    same_item = Histories.from_pairs(np.repeat(np.arange(4), 5), np.zeros(20, dtype=int), 4)
+    _, record = train(leave_one_out(same_item, 1), make_run(), tmp_path)
+    assert record["best_validation_NDCG@10"] == 1  # there is nothing else to recommend
+    assert record["final_loss"] == pytest.approx(0, abs=1e-6)
+
+
+def test_operations_by_hand(split):
+    """One block of width 8: 3*8*8 + 8*8 + 2*8*16 = 512 weights in products; 12 items of width 8."""
+    model = build_model(make_run().model, ITEMS, 24, 1)
+    # 10 positions and 10 targets, 4 positions long: 10 * (2*512*3 + 3*(4*8*4/2)) + 10 * 2*8*12*3.
+    assert training_flops(model, 10, 10, 4, True) == {"blocks": 10 * (3072 + 192), "loss": 5760}
+    # A frozen backbone has no gradients of its own weights.
+    assert training_flops(model, 10, 10, 4, False) == {"blocks": 10 * (2048 + 192), "loss": 3840}
+    model.negatives = 5
+    assert training_flops(model, 10, 10, 4, True)["loss"] == 10 * 2 * 8 * 6 * 3
+
+
+def test_the_type_of_the_loss():
+    settings = make_run().training
+    assert loss_dtype("float32", settings) == torch.float32
+    assert loss_dtype("auto", settings) in (torch.float32, torch.bfloat16)
+    assert loss_dtype("auto", make_run(training={"precision": "bfloat16"}).training) == torch.bfloat16
+
+
+def test_two_processes_equal_one(split, tmp_path):
+    """torchrun with two gloo processes on the CPU: the same global batches, so the same run but for rounding."""
+    write_shards(split, tmp_path / "shards", 2, {})
+    results = {}
+    for processes, batch_size in ((1, 8), (2, 4)):
+        exact = {"model": {"hidden_dropout_prob": 0}, "loss": {"precision": "float32"}}
+        run = make_run(training={"per_device_train_batch_size": batch_size}, **exact)
+        folder = tmp_path / str(processes) / "variant"
+        folder.mkdir(parents=True)
+        (folder / "training.yaml").write_text(dump_yaml(plain(run)))
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        launcher = ["-m", "torch.distributed.run", f"--nproc_per_node={processes}", f"--master_port={port}"]
+        options = {
+            "--config": folder / "training.yaml",
+            "--seed": "1",
+            "--sequences": tmp_path / "shards",
+            "--checkpoints": folder / "checkpoints",
+            "--model": folder / "seeds/1/model",
+            "--history": folder / "history.csv",
+            "--training": folder / "training.json",
+        }
+        arguments = [word for option in options.items() for word in option]
+        subprocess.run(
+            [sys.executable, *(launcher if processes > 1 else []), SCRIPTS / "train_bert4rec.py", *arguments],
+            check=True,
+            capture_output=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        record = json.loads((folder / "training.json").read_text())
+        results[processes] = load_recommender(folder / "seeds/1/model"), record
+    (one, record), (two, record_of_two) = results[1], results[2]
+    for name in ("steps", "target_positions", "best_epoch"):
+        assert record[name] == record_of_two[name], name
+    assert record["final_loss"] == pytest.approx(record_of_two["final_loss"], rel=1e-4)
+    assert record["best_validation_NDCG@10"] == pytest.approx(record_of_two["best_validation_NDCG@10"], abs=1e-3)
+    assert_close(one, two)

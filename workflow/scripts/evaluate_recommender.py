@@ -1,0 +1,70 @@
+"""Rank the whole catalogue for every test user, with the models of all seeds of one variant."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from frugal.config.study import RECOMMENDERS
+from frugal.errors import run_script
+from frugal.files import atomic_path, read_json, sha256_file, sha256_tree
+from frugal.hardware import choose_device, keep_freed_memory, provenance
+from frugal.recsys.adapters import load_trained
+from frugal.recsys.evaluation import evaluate, summarise_seeds, write_ranking_metrics
+from frugal.recsys.shards import read_split
+from frugal.runs import load_run
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--experiment", required=True, choices=RECOMMENDERS)
+    parser.add_argument("--config", required=True, help="the run's settings/evaluation.yaml")
+    parser.add_argument("--sequences", required=True, type=Path, help="folder of NPZ shards")
+    parser.add_argument("--models", required=True, nargs="+", type=Path, help="one folder for each seed, in order")
+    parser.add_argument("--training", required=True, nargs="+", type=Path, help="their training records, in order")
+    parser.add_argument("--backbones", nargs="*", type=Path, help="with adapters: the models below them, in order")
+    parser.add_argument("--metrics", required=True, type=Path, help="output: metrics.json")
+    parser.add_argument("--predictions", required=True, type=Path, help="output: one row a seed and user, Parquet")
+    args = parser.parse_args()
+    keep_freed_memory()
+    run = load_run(args.config, args.experiment)
+    device = choose_device(run.training.gpus)
+    torch.set_num_threads(run.training.threads)
+    split = read_split(args.sequences, run.data.fraction)
+    backbones = args.backbones or [None] * len(args.models)
+    evaluations = {}
+    for seed, folder, backbone in zip(run.seeds, args.models, backbones, strict=True):
+        model = load_trained(folder, run.adapter, backbone).to(device).eval()
+        evaluations[seed] = evaluate(
+            model.score,
+            split,
+            "test",
+            run.evaluation.cutoffs,
+            run.evaluation.batch_size,
+            seed=seed,
+            sampled_negatives=run.evaluation.sampled_negatives,
+        )
+    with atomic_path(args.predictions) as temporary:
+        frames = [evaluation.to_frame(seed) for seed, evaluation in evaluations.items()]
+        pd.concat(frames).to_parquet(temporary, index=False)
+    write_ranking_metrics(
+        args.metrics,
+        summarise_seeds(evaluations, run.evaluation.bootstrap_samples, run.seeds[0]),
+        mean_record([read_json(path) for path in args.training]),
+        provenance(run.seeds[0], {"config": sha256_file(args.config), "sequences": sha256_tree([args.sequences])}),
+    )
+
+
+def mean_record(records: list[dict[str, Any]]) -> dict[str, Any]:
+    """The means over seeds of what is a number in every record, and the records themselves."""
+    numbers = [
+        name for name in records[0] if name != "seed" and all(type(record[name]) in (int, float) for record in records)
+    ]
+    means = {name: sum(record[name] for record in records) / len(records) for name in numbers}
+    return means | {"by_seed": {str(record["seed"]): record for record in records}}
+
+
+if __name__ == "__main__":
+    run_script(main)

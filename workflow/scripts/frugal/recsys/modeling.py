@@ -1,0 +1,355 @@
+"""SASRec, SSE-PT and BERT4Rec: one encoder, three ways to read and to train it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from torch import nn
+from transformers import PreTrainedModel
+from transformers import initialization as init
+from transformers.utils import ModelOutput, logging
+
+from frugal.errors import FrugalError, first_line
+from frugal.files import read_json
+from frugal.recsys.configuration import BERT4RecConfig, RecommenderConfig, SASRecConfig, SSEPTConfig
+from frugal.recsys.losses import chunked_cross_entropy, sampled_softmax
+
+logging.disable_progress_bar()  # in logs, bars are noise
+
+#: Label of a position where nothing is predicted.
+IGNORED = -100
+#: Language models use 10,000 for thousands of positions; histories here have tens or hundreds.
+ROTARY_BASE = 100.0
+
+
+class Dropout(nn.Module):
+    """Dropout with a probability in steps of 1/256, one random byte an element.
+
+    On a CPU the library's own draws a 64-bit number an element, a sixth of the time of a training step.
+    """
+
+    def __init__(self, probability: float):
+        super().__init__()
+        self.probability = probability
+        self.threshold = min(round(256 * probability), 255)
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        if not self.training or self.threshold == 0:
+            return hidden
+        if hidden.device.type != "cpu" or torch.compiler.is_compiling():
+            return F.dropout(hidden, self.probability)
+        words = torch.empty((hidden.numel() + 7) // 8, dtype=torch.int64).random_(-(2**63), None)
+        kept = words.view(torch.uint8)[: hidden.numel()].view(hidden.shape) >= self.threshold
+        return hidden * (kept.to(hidden.dtype) * (256 / (256 - self.threshold)))
+
+
+class Attention(nn.Module):
+    def __init__(self, config: RecommenderConfig):
+        super().__init__()
+        self.heads, self.causal = config.num_attention_heads, config.causal
+        self.rotary = config.positions == "rotary"
+        self.query_key_value = nn.Linear(config.width, 3 * config.width)
+        self.attention_output = nn.Linear(config.width, config.width)
+
+    def forward(self, hidden: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        batch, length, width = hidden.shape
+        packed = self.query_key_value(hidden).view(batch, length, 3, self.heads, width // self.heads)
+        if self.rotary:
+            packed = torch.cat((rotate(packed[:, :, :2]), packed[:, :, 2:]), dim=2)
+        query, key, value = packed.permute(2, 0, 3, 1, 4)
+        if hidden.device.type == "cpu":  # the backward pass of CPU attention is several times slower in 16 bits
+            query, key, value = query.float(), key.float(), value.float()
+        # Padding stands at the end, where a causal position never looks: no mask is needed.
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=self.causal)
+        return self.attention_output(attended.transpose(1, 2).reshape(batch, length, width).to(hidden.dtype))
+
+
+def rotate(vectors: torch.Tensor) -> torch.Tensor:
+    """Queries or keys, (batch, length, ..., d), turned by their position (rotary embedding, Su et al., 2021).
+
+    Half of each vector is paired with the other; pair i turns by ROTARY_BASE^(-2i/d) radians a position.
+    """
+    length, size = vectors.shape[1], vectors.shape[-1]
+    frequencies = ROTARY_BASE ** (-torch.arange(0, size, 2, device=vectors.device) / size)
+    angles = torch.arange(length, device=vectors.device)[:, None] * frequencies
+    angles = angles.view(length, *[1] * (vectors.dim() - 3), size // 2)
+    cosine, sine = angles.cos().to(vectors.dtype), angles.sin().to(vectors.dtype)
+    first, second = vectors.chunk(2, dim=-1)
+    return torch.cat((first * cosine - second * sine, second * cosine + first * sine), dim=-1)
+
+
+class Block(nn.Module):
+    """Attention and feed-forward, each after a layer norm and beside a residual connection (pre-norm)."""
+
+    def __init__(self, config: RecommenderConfig):
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(config.width, config.layer_norm_eps)
+        self.attention = Attention(config)
+        self.feed_forward_norm = nn.LayerNorm(config.width, config.layer_norm_eps)
+        self.up = nn.Linear(config.width, config.intermediate_size)
+        self.down = nn.Linear(config.intermediate_size, config.width)
+        self.activation = F.relu if config.causal else F.gelu  # as the papers have it
+        self.dropout = Dropout(config.hidden_dropout_prob)
+
+    def forward(self, hidden: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        hidden = hidden + self.dropout(self.attention(self.attention_norm(hidden), mask))
+        inner = self.activation(self.up(self.feed_forward_norm(hidden)))
+        return hidden + self.dropout(self.down(inner))
+
+
+@dataclass
+class RecommenderOutput(ModelOutput):
+    """
+    Attributes:
+        loss: mean cross-entropy over the labelled positions, float32; None without labels.
+        hidden_states: (batch, length, width), after the last norm; None in training.
+    """
+
+    loss: torch.Tensor | None = None
+    hidden_states: torch.Tensor | None = None
+
+
+class Recommender(PreTrainedModel):
+    """A Transformer over a user's items; what the three models have in common.
+
+    Sequences are padded at their end; ``lengths`` says where they end. Any item id may stand there.
+    """
+
+    config_class = RecommenderConfig
+    base_model_prefix = "encoder"
+    main_input_name = "input_ids"
+    accepts_loss_kwargs = True  # the loss is divided by the items of the whole accumulated batch
+
+    def __init__(self, config: RecommenderConfig):
+        super().__init__(config)
+        self.item_embedding = nn.Embedding(config.item_count + (not config.causal), config.hidden_size)
+        learned = config.positions == "learned"
+        self.position_embedding = nn.Embedding(config.max_position_embeddings, config.width) if learned else None
+        self.dropout = Dropout(config.hidden_dropout_prob)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
+        self.norm = nn.LayerNorm(config.width, config.layer_norm_eps)
+        self.item_bias = nn.Parameter(torch.zeros(config.item_count))
+        #: How the loss is taken: items drawn for `sampled_softmax`, or None for all of them.
+        self.negatives: int | None = None
+        #: The type of the loss's matrix products; its sums and exponentials are in float32.
+        self.loss_dtype = torch.float32
+        #: Called with (embedded, lengths) before the blocks; adapters that look at the sequence set it.
+        self.on_embedded = None
+        self._add_parts(config)
+        self.post_init()
+
+    def _add_parts(self, config: RecommenderConfig) -> None:
+        """What a subclass has in addition."""
+
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, nn.Linear):
+            init.xavier_normal_(module.weight)
+            if module.bias is not None:
+                init.zeros_(module.bias)
+        elif isinstance(module, nn.Embedding):
+            init.normal_(module.weight, mean=0.0, std=self.config.initializer_range)
+        elif isinstance(module, nn.LayerNorm):
+            init.ones_(module.weight)
+            init.zeros_(module.bias)
+        elif isinstance(module, Recommender):
+            init.zeros_(module.item_bias)
+
+    def embed(self, input_ids: torch.Tensor, user_ids: torch.Tensor | None) -> torch.Tensor:
+        """(batch, length, width) from ids (batch, length) and users (batch,), before positions."""
+        embedded = self.item_embedding(input_ids)
+        if self.config.score == "cosine":
+            embedded = F.normalize(embedded, dim=-1) * (0.5 * self.config.hidden_size**0.5)
+        return embedded
+
+    def encode(
+        self, input_ids: torch.Tensor, lengths: torch.Tensor, user_ids: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """States (batch, length, width) of ids (batch, length), whose sequences are ``lengths`` (batch,) long."""
+        embedded = self.embed(input_ids, user_ids)
+        if self.on_embedded is not None:
+            self.on_embedded(embedded, lengths)
+        if self.position_embedding is not None:
+            embedded = embedded + self.position_embedding.weight[: input_ids.shape[1]]
+        hidden = self.dropout(embedded)
+        mask = None
+        if not self.config.causal:
+            places = torch.arange(input_ids.shape[1], device=input_ids.device)
+            mask = (places < lengths[:, None])[:, None, None, :]
+        for block in self.blocks:
+            hidden = block(hidden, mask)
+        return self.norm(hidden)
+
+    def output_weights(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """States (n, width) and item weights (items, hidden_size) whose products, plus bias, are the scores."""
+        items = self.item_embedding.weight[: self.config.item_count]
+        hidden = hidden[..., : self.config.hidden_size]
+        if self.config.score == "cosine":
+            hidden = self.config.cosine_scale * F.normalize(hidden, dim=-1)
+            items = F.normalize(items, dim=-1)
+        return hidden, items
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        lengths: torch.Tensor,
+        labels: torch.Tensor | None = None,
+        user_ids: torch.Tensor | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> RecommenderOutput:
+        """States, or the loss where there are labels.
+
+        Args:
+            input_ids: int64, (batch, length).
+            lengths: int64, (batch,): the rest of each row is padding.
+            labels: int64, (batch, length): the item to be predicted at each position, or -100.
+            user_ids: int64, (batch,); only SSE-PT reads them.
+            num_items_in_batch: divide the summed loss by this, instead of by the labels here.
+        """
+        hidden = self.encode(input_ids, lengths, user_ids)
+        if labels is None:
+            return RecommenderOutput(hidden_states=hidden)
+        scored = labels != IGNORED
+        targets = labels[scored]
+        states, items = self.output_weights(hidden[scored])
+        states = states.to(self.loss_dtype)
+        if self.negatives is None:
+            loss = chunked_cross_entropy(states, items, self.item_bias, targets)
+        else:
+            loss = sampled_softmax(states, items, self.item_bias, targets, self.negatives)
+        return RecommenderOutput(
+            loss=loss / (max(len(targets), 1) if num_items_in_batch is None else num_items_in_batch)
+        )
+
+    @torch.inference_mode()
+    def score(self, users: np.ndarray, histories: list[np.ndarray]) -> torch.Tensor:
+        """Scores of all items as the next one: float32, (users, items), on the CPU.
+
+        Of histories that are longer than max_position_embeddings (BERT4Rec: less the mask), the newest items are read.
+
+        Args:
+            users: int64, (users,).
+            histories: each user's items, oldest first.
+
+        Raises:
+            FrugalError: a history is empty.
+        """
+        if not all(map(len, histories)):
+            raise FrugalError("a history without items cannot be scored; give each user at least one item")
+        input_ids, lengths = self._batch(histories)
+        device = self.device
+        users = torch.as_tensor(users, dtype=torch.int64)
+        hidden = self.encode(input_ids.to(device), lengths.to(device), users.to(device))
+        last = hidden[torch.arange(len(hidden), device=device), lengths.to(device) - 1]
+        states, items = self.output_weights(last)
+        return (states @ items.t() + self.item_bias).float().cpu()
+
+    def _batch(self, histories: list[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Ids padded to the longest, and lengths."""
+        read = [history[-self.config.max_position_embeddings :] for history in histories]
+        return pad(read), torch.tensor([len(history) for history in read])
+
+    def parameter_counts(self) -> dict[str, int]:
+        """Numbers of weights: all, and of these item embeddings, user embeddings, and the rest."""
+        total = sum(parameter.numel() for parameter in self.parameters())
+        items = self.item_embedding.weight.numel() + self.item_bias.numel()
+        users = getattr(self, "user_embedding", None)
+        users = 0 if users is None else users.weight.numel()
+        return {
+            "parameters": total,
+            "item_embedding_parameters": items,
+            "user_embedding_parameters": users,
+            "encoder_parameters": total - items - users,
+        }
+
+
+class SASRec(Recommender):
+    """Self-attentive sequential recommendation (Kang and McAuley, 2018), trained with full cross-entropy.
+
+    The paper's binary cross-entropy with one negative makes it overconfident (Petrov and Macdonald, 2023);
+    over all items it is a strong reference (Klenitskiy and Vasilev, 2023).
+    """
+
+    config_class = SASRecConfig
+
+
+class SSEPT(Recommender):
+    """SSE-PT (Wu, Li, Hsieh and Sharpnack, 2020): SASRec with users, and stochastic shared embeddings.
+
+    Item and user embedding stand side by side at every position. In training, ids are replaced by random
+    ones (SSE-SE of Wu et al., 2019), at each position with the configured probabilities. The paper scores
+    items against [item ; user]; the user's half adds the same to all items of a position, so it changes
+    neither the softmax nor the ranking, and is left out.
+    """
+
+    config_class = SSEPTConfig
+
+    def _add_parts(self, config: SSEPTConfig) -> None:
+        if config.user_count < 1:
+            raise FrugalError("SSE-PT needs user_count, the number of users that have an embedding")
+        self.user_embedding = nn.Embedding(config.user_count, config.user_embedding_size)
+
+    def embed(self, input_ids: torch.Tensor, user_ids: torch.Tensor | None) -> torch.Tensor:
+        users = user_ids[:, None].expand(input_ids.shape)
+        if self.training:
+            input_ids = shared(input_ids, self.config.item_count, self.config.sse_item_probability)
+            users = shared(users, self.config.user_count, self.config.sse_user_probability)
+        user = self.user_embedding(users)
+        return torch.cat((super().embed(input_ids, None), user), dim=-1)
+
+
+class BERT4Rec(Recommender):
+    """BERT4Rec (Sun et al., 2019): predicts masked items from both sides, and the next one at a final mask.
+
+    As in BERT, a dense layer with GELU and a norm stands between the encoder and the item embedding.
+    """
+
+    config_class = BERT4RecConfig
+
+    def _add_parts(self, config: BERT4RecConfig) -> None:
+        self.transform = nn.Linear(config.width, config.width)
+        self.transform_norm = nn.LayerNorm(config.width, config.layer_norm_eps)
+
+    def output_weights(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return super().output_weights(self.transform_norm(F.gelu(self.transform(hidden))))
+
+    def _batch(self, histories: list[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
+        return super()._batch([np.append(history, self.config.mask_token_id) for history in histories])
+
+
+MODELS: dict[str, type[Recommender]] = {model.config_class.model_type: model for model in (SASRec, SSEPT, BERT4Rec)}
+
+
+def shared(ids: torch.Tensor, count: int, probability: float) -> torch.Tensor:
+    """``ids`` with each replaced, with ``probability``, by one drawn uniformly from ``count``."""
+    if probability == 0:
+        return ids
+    replaced = torch.rand(ids.shape, device=ids.device) < probability
+    return torch.where(replaced, torch.randint(count, ids.shape, device=ids.device), ids)
+
+
+def pad(sequences: list[np.ndarray]) -> torch.Tensor:
+    """int64, (sequences, longest): sequences with zeros behind them."""
+    padded = np.zeros((len(sequences), max(map(len, sequences))), dtype=np.int64)
+    for row, sequence in zip(padded, sequences, strict=True):
+        row[: len(sequence)] = sequence
+    return torch.from_numpy(padded)
+
+
+def load_recommender(folder: Path) -> Recommender:
+    """The model that a training run saved.
+
+    Raises:
+        FrugalError: the folder holds no recommender, or one that does not fit its configuration.
+    """
+    try:
+        kind = read_json(Path(folder) / "config.json")["model_type"]
+        model, report = MODELS[kind].from_pretrained(folder, output_loading_info=True)
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        raise FrugalError(f"{folder}: holds no recommender that can be read: {first_line(error)}") from None
+    wrong = [*report["missing_keys"], *report["unexpected_keys"]]
+    if wrong:
+        raise FrugalError(f"{folder}: the weights do not fit the configuration: {', '.join(sorted(wrong)[:5])}")
+    return model

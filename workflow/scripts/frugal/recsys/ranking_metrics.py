@@ -1,0 +1,42 @@
+"""Metrics of rankings, from the ranks of what was to be predicted."""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+
+def ranking_metrics(ranks: np.ndarray, offsets: np.ndarray, cutoffs: Iterable[int]) -> dict[str, np.ndarray]:
+    """HR, recall and NDCG at each cut-off, and MRR, of each user.
+
+    With one target a user these are the measures of leave-one-out evaluation, where HR equals recall.
+
+    Args:
+        ranks: (targets,): the rank of every target, 1 for the first place; a user's ranks are distinct.
+        offsets: int64, (users + 1,): user u has ``ranks[offsets[u]:offsets[u + 1]]``, at least one.
+
+    Returns:
+        name -> float64, (users,), for a user with m targets:
+        HR@k: 1 if any target is among the first k, else 0.
+        recall@k: the share of the m targets that is among the first k.
+        NDCG@k: the sum of 1 / log2(1 + rank) over the targets among the first k, divided by its largest
+            possible value, which is that of targets on the ranks 1 to min(m, k); binary relevance in the
+            NDCG of Järvelin and Kekäläinen (2002, "Cumulated gain-based evaluation of IR techniques").
+        MRR: 1 / the rank of the best-ranked target, over the full ranking (its mean over users is the MRR).
+    """
+    starts, counts = offsets[:-1], np.diff(offsets)
+    gains = 1 / np.log2(1 + ranks)
+    metrics = {}
+    for k in cutoffs:
+        hits = ranks <= k
+        ideal = np.cumsum(1 / np.log2(1 + np.arange(1, k + 1)))[np.minimum(counts, k) - 1]
+        found = np.add.reduceat(hits, starts, dtype=np.int64)
+        metrics[f"HR@{k}"] = (found > 0).astype(float)
+        metrics[f"recall@{k}"] = found / counts
+        metrics[f"NDCG@{k}"] = np.add.reduceat(gains * hits, starts) / ideal
+    metrics["MRR"] = 1 / best_ranks(ranks, offsets)
+    return metrics
+
+
+def best_ranks(ranks: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """(users,): the rank of each user's best-ranked target."""
+    return np.minimum.reduceat(ranks, offsets[:-1])

@@ -1,0 +1,71 @@
+"""Rows of tables that every experiment makes in the same way."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pandas as pd
+
+from frugal.report.results import Run
+from frugal.report.tables import Column, Layout
+
+
+def frame(layout: Layout, rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """Rows as a frame that has all columns of the layout, also without any row."""
+    columns = [column.name for column in layout.columns]
+    known = list(dict.fromkeys([*columns, *(key for row in rows for key in row)]))
+    return pd.DataFrame(rows, columns=known)
+
+
+def metric_values(run: Run, columns: Iterable[Column]) -> dict[str, Any]:
+    """A run's metrics for these columns, with their intervals and spreads where the columns show them."""
+    values: dict[str, Any] = {}
+    for column in columns:
+        values[column.name] = run.metrics.get(column.name)
+        if column.interval:
+            bounds = run.intervals.get(column.name) or (None, None)
+            values |= {f"{column.name}_lower": bounds[0], f"{column.name}_upper": bounds[1]}
+        if column.spread:
+            values[f"{column.name}_std"] = run.std.get(column.name)
+    return values
+
+
+def provenance_values(run: Run) -> dict[str, Any]:
+    """Commit, settings and machine of a result; empty when there is none."""
+    record = run.provenance
+    if not record:
+        return {}
+    hardware, inputs = record.get("hardware") or {}, record.get("inputs") or {}
+    memory = hardware.get("memory_mb")
+    return {
+        "commit": short_commit(record.get("commit")),
+        "config": (inputs.get("config") or "")[:12] or None,
+        "processor": hardware.get("processor"),
+        "cores": hardware.get("cores"),
+        "memory_gb": memory / 1024 if memory else None,
+        "gpus": gpu_names(hardware),
+    }
+
+
+def gpu_names(hardware: dict[str, Any]) -> str | None:
+    """The machine's GPUs, with a comma between them; None without any."""
+    return ", ".join(gpu.get("name", "") for gpu in hardware.get("gpus") or ()) or None
+
+
+def short_commit(commit: str | None) -> str | None:
+    """The first 12 digits of a commit, and whether files differed from it."""
+    if not commit:
+        return None
+    digits, plus, changes = commit.partition("+")
+    return f"{digits[:12]}{plus}{changes}"
+
+
+def software(runs: list[Run], label: Callable[[Run], str]) -> list[dict[str, Any]]:
+    """Package versions, and the runs that used them: one entry where all used the same."""
+    groups: dict[tuple, list[str]] = {}
+    for run in runs:
+        versions = tuple((run.provenance.get("versions") or {}).items())
+        if versions:
+            groups.setdefault(versions, []).append(label(run))
+    return [
+        {"systems": systems, "versions": [" ".join(pair) for pair in versions]} for versions, systems in groups.items()
+    ]

@@ -1,0 +1,1 @@
+"""What the report says about the experiments that rank items, `ssept` and `bert4rec`."""

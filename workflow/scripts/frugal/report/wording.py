@@ -1,0 +1,50 @@
+"""Numbers in sentences: rows of tables found again, and statistics in words that follow from them."""
+
+import pandas as pd
+
+from frugal.report.statistics import verdict
+from frugal.report.tables import Table, format_value
+
+Tables = dict[str, Table | None]
+
+
+def rows_of(tables: Tables, name: str) -> pd.DataFrame:
+    """The table's rows; none when it is missing."""
+    table = tables.get(name)
+    return table.frame if table is not None else pd.DataFrame()
+
+
+def row_of(frame: pd.DataFrame, **wanted: str) -> pd.Series | None:
+    """The first row with these values; None where there is none."""
+    for name, value in wanted.items():
+        if name not in frame:
+            return None
+        frame = frame[frame[name] == value]
+    return None if frame.empty else frame.iloc[0]
+
+
+def known(row: pd.Series | None, *names: str) -> bool:
+    """Whether there is a row, and it has all these values."""
+    return row is not None and all(name in row and pd.notna(row[name]) for name in names)
+
+
+def interval(row: pd.Series, name: str, form: str = ".3f") -> str:
+    """``0.612 (95 % interval 0.570 to 0.655)``; the value alone where there is no interval."""
+    value = format_value(row[name], form)
+    if not known(row, f"{name}_lower", f"{name}_upper"):
+        return value
+    lower, upper = (format_value(row[f"{name}_{end}"], form) for end in ("lower", "upper"))
+    return f"{value} (95 % interval {lower} to {upper})"
+
+
+def difference(row: pd.Series, form: str = "+.3f") -> str:
+    """``better (difference +0.120, 95 % interval +0.030 to +0.210, p = 0.012 after Holm)``."""
+    lower, upper = row["difference_lower"], row["difference_upper"]
+    found = verdict(row["difference"], lower, upper, row["p_holm"])
+    shown = [format_value(value, form) for value in (row["difference"], lower, upper)]
+    bounds = f"{shown[0]}, 95 % interval {shown[1]} to {shown[2]}"
+    return f"{found} (difference {bounds}, {_p(row['p_holm'])} after Holm)"
+
+
+def _p(value: float) -> str:
+    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
