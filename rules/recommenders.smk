@@ -1,91 +1,5 @@
 # What both recommender experiments do: histories to shards, shards to models, one for each seed, to rankings.
 
-from frugal.fingerprint import settings_hash
-
-RECOMMENDER = f"{RESULTS}/{{experiment}}/{{variant}}"
-SEED = f"{RECOMMENDER}/seeds/{{seed}}"
-RULES_ONLY = "(?!baseline_)[a-z0-9][a-z0-9_-]*"
-
-
-def recommender_results(experiment):
-    """Everything that an experiment leaves behind."""
-    folder = f"{RESULTS}/{experiment}"
-    files = expand(
-        f"{folder}/{{run}}/{{file}}",
-        run=[*RUNS[experiment], *(f"baseline_{name}" for name in BASELINES[experiment])],
-        file=["metrics.json", "predictions.parquet"],
-    )
-    measured = [f"{folder}/efficiency/measurements.json"] if efficiency_of(experiment) else []
-    return [*files, *expand(f"{folder}/{{variant}}/config.yaml", variant=RUNS[experiment]), *measured]
-
-
-def efficiency_of(experiment):
-    """The sizes and modes that an experiment measures, or None."""
-    return getattr(getattr(STUDY, experiment), "efficiency", None)
-
-
-def shards_of(run):
-    """The folder of a run's shards; runs that cut their data alike share it."""
-    return f"data/sequences/{run.dataset}/{sequence_key(run)}"
-
-
-def sequence_key(run):
-    """How the data is cut, short enough for a folder's name."""
-    settings = run.data.model_dump(mode="json", exclude={"fraction"})
-    return f"{run.data.split}-{settings_hash(settings)}"
-
-
-SEQUENCES = {
-    (run.dataset, sequence_key(run)): run.data
-    for experiment in RECOMMENDERS
-    for run in (SHARED[experiment], *RUNS[experiment].values())
-}
-
-
-def sequences(wildcards):
-    return shards_of(run_of(wildcards, wildcards.experiment))
-
-
-def warm_start(wildcards):
-    """The weights that a run begins with: those of another variant and the same seed, or a file of the user's."""
-    start = run_of(wildcards, wildcards.experiment).warm_start
-    if start is None:
-        return []
-    if start.path:
-        return start.path
-    return f"{RESULTS}/{wildcards.experiment}/{start.variant}/seeds/{wildcards.seed}/model"
-
-
-def of_seeds(file):
-    """A file of every seed of a run."""
-    return lambda wildcards: expand(
-        f"{RECOMMENDER}/seeds/{{seed}}/{file}",
-        seed=run_of(wildcards, wildcards.experiment).seeds,
-        allow_missing=True,
-    )
-
-
-def backbones(wildcards):
-    """The models below a run's adapters, one for each seed."""
-    run = run_of(wildcards, wildcards.experiment)
-    if run.adapter.method == "none":
-        return []
-    return expand(
-        f"{RESULTS}/{wildcards.experiment}/{run.warm_start.variant}/seeds/{{seed}}/model", seed=run.seeds
-    )
-
-
-def launcher(wildcards):
-    """One process, or one for each GPU."""
-    gpus = run_of(wildcards, wildcards.experiment).training.gpus
-    return f"torchrun --standalone --nproc_per_node={gpus}" if gpus > 1 else "python"
-
-
-def efficiency_settings(wildcards):
-    """What is measured, as JSON: the experiment's model, and the sizes and modes."""
-    shared, efficiency = SHARED[wildcards.experiment], efficiency_of(wildcards.experiment)
-    return json.dumps({"run": plain(shared), "efficiency": plain(efficiency)})
-
 
 rule partition_interactions:
     """Each user's history, cut into training, validation and evaluation: NPZ shards."""
@@ -155,7 +69,7 @@ rule evaluate_recommender:
         f"logs/{STUDY.study}/evaluate_{{experiment}}/{{variant}}.log",
     wildcard_constraints:
         experiment="|".join(RECOMMENDERS),
-        variant=RULES_ONLY,
+        variant="(?!baseline_)[a-z0-9][a-z0-9_-]*",
     conda:
         "../envs/recsys.yaml"
     threads: lambda wildcards: run_of(wildcards, wildcards.experiment).training.threads
@@ -191,7 +105,7 @@ rule score_recommender_baselines:
         "../envs/recsys.yaml"
     params:
         code=depends_on("score_recommender_baselines.py"),
-        folder=f"{RESULTS}/{{experiment}}",
+        folder=lambda wildcards, output: Path(output[0]).parents[1],
     shell:
         "OMP_NUM_THREADS={threads} python workflow/scripts/score_recommender_baselines.py --config {input.config}"
         " --experiment {wildcards.experiment} --sequences {input.sequences} --results {params.folder} 2>&1 | tee {log}"

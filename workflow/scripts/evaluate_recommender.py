@@ -11,8 +11,7 @@ from frugal.config.study import RECOMMENDERS
 from frugal.errors import run_script
 from frugal.files import atomic_path, read_json, sha256_file, sha256_tree
 from frugal.hardware import choose_device, keep_freed_memory, provenance
-from frugal.recsys.adapters import load_trained
-from frugal.recsys.evaluation import evaluate, summarise_seeds, write_ranking_metrics
+from frugal.libraries import hide
 from frugal.recsys.shards import read_split
 from frugal.runs import load_run
 
@@ -28,8 +27,13 @@ def main() -> None:
     parser.add_argument("--metrics", required=True, type=Path, help="output: metrics.json")
     parser.add_argument("--predictions", required=True, type=Path, help="output: one row a seed and user, Parquet")
     args = parser.parse_args()
+    hide("bitsandbytes")
     keep_freed_memory()
     run = load_run(args.config, args.experiment)
+
+    from frugal.recsys.adapters import load_trained
+    from frugal.recsys.evaluation import evaluate, summarise_seeds, write_ranking_metrics
+
     device = choose_device(run.training.gpus)
     torch.set_num_threads(run.training.threads)
     split = read_split(args.sequences, run.data.fraction)

@@ -5,6 +5,7 @@ They stay off the network, because only the fetch rule may use it, and their pro
 
 import logging
 import os
+import sys
 import warnings
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -14,3 +15,11 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl|peft)\b")
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+
+
+def hide(package: str) -> None:
+    """Let this process find ``package`` not installed, before another library imports it for nothing.
+
+    PEFT, and with it the trainer, imports bitsandbytes where it is there: three seconds of each short job.
+    """
+    sys.modules.setdefault(package, None)

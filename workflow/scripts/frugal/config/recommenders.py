@@ -66,6 +66,9 @@ class ModelSettings(Settings):
     sse_item_probability: float = Field(
         0.1, ge=0, le=1, description="ssept only: an item's id is replaced, in training."
     )
+    output_projection: bool = Field(
+        True, description="bert4rec only: a dense layer before the scores, as published; without it, fewer epochs."
+    )
     mask_probability: float = Field(0.3, gt=0, lt=1, description="bert4rec only: an item is hidden, in training.")
 
     @model_validator(mode="after")

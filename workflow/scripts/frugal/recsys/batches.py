@@ -29,24 +29,29 @@ class Windows:
 
 
 def draw_windows(offsets: np.ndarray, length: int, causal: bool, rng: np.random.Generator) -> Windows:
-    """Cut every history into windows, at places that change from draw to draw; their number does not.
+    """Cut every history into windows, at places that change from draw to draw.
 
     A causal window has up to ``length`` targets and the item before them, a masked one up to ``length``
-    items. Each item is a target (causal: but the first of a user) in exactly one window.
+    items. Each item is a target (causal: but the first of a user) in exactly one window. What fits into
+    one window is not cut.
 
     Args:
         offsets: int64, (users + 1,), of the histories.
     """
-    lengths = np.diff(offsets)
-    targets = np.maximum(lengths - 1, 0) if causal else lengths
-    counts = -(-targets // length)
-    # The windows reach over the ends by less than one of them; the grid is moved by a part of that.
-    shift = rng.integers(0, counts * length - targets + 1)
-    users = np.repeat(np.arange(len(lengths)), counts)
+    targets = window_targets(offsets, causal)
+    shift = np.where(targets > length, rng.integers(0, length, len(targets)), 0)
+    counts = -(-(targets + shift) // length)
+    users = np.repeat(np.arange(len(targets)), counts)
     number = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
     first = number * length - shift[users]
     begin, end = np.maximum(first, 0), np.minimum(first + length, targets[users])
     return Windows(users, offsets[users] + begin, offsets[users] + end + causal)
+
+
+def window_targets(offsets: np.ndarray, causal: bool) -> np.ndarray:
+    """int64, (users,): how many items of each user can be targets."""
+    lengths = np.diff(offsets)
+    return np.maximum(lengths - 1, 0) if causal else lengths
 
 
 class Batches(Dataset):
@@ -58,7 +63,7 @@ class Batches(Dataset):
     Args:
         histories: the training part.
         length: longest window, see `draw_windows`.
-        batch_size: windows a batch, over all processes together.
+        batch_size: windows a batch at most, over all processes together.
         causal: predict each next item; or else the items that are masked.
         mask_token_id: the id that hides an item (masked models).
         mask_probability: of each item to be hidden; at least one of a window is.
@@ -82,15 +87,17 @@ class Batches(Dataset):
         self.mask_probability = mask_probability
         self.rank, self.world_size = rank, world_size
         self.epoch: int | None = None
-        windows = draw_windows(histories.offsets, length, causal, np.random.default_rng(seed))
-        self.rows = len(windows.users)
-        lengths = windows.stops - windows.starts - causal
-        #: Items that the model reads in an epoch, and how many of them stand in one window on average.
-        self.positions, self.mean_length = int(lengths.sum()), float(lengths.mean()) if self.rows else 0.0
+        targets = window_targets(histories.offsets, causal)
+        cut = np.where(targets > length, (targets + length - 1) / length, targets > 0)
+        #: Batches an epoch: enough for the most windows that can be drawn, none without a window.
+        self.count = min(-(-int(np.ceil(cut).sum()) // batch_size), int((-(-targets // length)).sum()))
+        #: Items that the model reads in an epoch; windows, and their mean length, in the mean epoch.
+        self.positions, self.rows = int(targets.sum()), float(cut.sum())
+        self.mean_length = self.positions / max(self.rows, 1.0)
 
     def __len__(self) -> int:
         """Batches an epoch."""
-        return -(-self.rows // self.batch_size)
+        return self.count
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, torch.Tensor]:
         """Batch ``key[1]`` of epoch ``key[0]``: input_ids, labels, lengths and user_ids, see Recommender.forward."""
@@ -127,10 +134,11 @@ class Batches(Dataset):
         rng = np.random.default_rng([self.seed, epoch])
         self.windows = draw_windows(self.histories.offsets, self.length, self.causal, rng)
         lengths = self.windows.stops - self.windows.starts
-        order = rng.permutation(self.rows)
-        group = np.arange(self.rows) // (self.batch_size * BATCHES_SORTED_TOGETHER)
+        order = rng.permutation(len(lengths))
+        group = np.arange(len(lengths)) // (self.batch_size * BATCHES_SORTED_TOGETHER)
         order = order[np.lexsort((lengths[order], group))]
-        self.plan = [order[start : start + self.batch_size] for start in range(0, self.rows, self.batch_size)]
+        # An epoch has more or fewer windows, and always as many batches: they differ in size by one.
+        self.plan = np.array_split(order, self.count)
         rng.shuffle(self.plan)
         self.epoch = epoch
 

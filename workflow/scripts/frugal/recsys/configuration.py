@@ -67,9 +67,15 @@ class SSEPTConfig(RecommenderConfig):
 
 
 class BERT4RecConfig(RecommenderConfig):
-    """BERT4Rec. The batches do the masking; one more embedding than items stands for the mask."""
+    """BERT4Rec. The batches do the masking; one more embedding than items stands for the mask.
+
+    Attributes:
+        output_projection: a dense layer with GELU and a norm before the scores, as published.
+    """
 
     model_type = "bert4rec"
+
+    output_projection: bool = True
 
     @property
     def causal(self) -> bool:

@@ -303,17 +303,21 @@ class SSEPT(Recommender):
 class BERT4Rec(Recommender):
     """BERT4Rec (Sun et al., 2019): predicts masked items from both sides, and the next one at a final mask.
 
-    As in BERT, a dense layer with GELU and a norm stands between the encoder and the item embedding.
+    As published, a dense layer with GELU and a norm stands between the encoder and the item embedding;
+    ``output_projection`` false leaves it out.
     """
 
     config_class = BERT4RecConfig
 
     def _add_parts(self, config: BERT4RecConfig) -> None:
-        self.transform = nn.Linear(config.width, config.width)
-        self.transform_norm = nn.LayerNorm(config.width, config.layer_norm_eps)
+        if config.output_projection:
+            self.transform = nn.Linear(config.width, config.width)
+            self.transform_norm = nn.LayerNorm(config.width, config.layer_norm_eps)
 
     def output_weights(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return super().output_weights(self.transform_norm(F.gelu(self.transform(hidden))))
+        if self.config.output_projection:
+            hidden = self.transform_norm(F.gelu(self.transform(hidden)))
+        return super().output_weights(hidden)
 
     def _batch(self, histories: list[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
         return super()._batch([np.append(history, self.config.mask_token_id) for history in histories])

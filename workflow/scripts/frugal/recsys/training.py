@@ -257,7 +257,7 @@ def training_flops(
     pairs = mean_length * (0.5 if config.causal else 1)
     attention = 4 * config.width * pairs * config.num_hidden_layers
     items = config.item_count if model.negatives is None else model.negatives + 1
-    output = config.hidden_size * items + (0 if config.causal else config.width**2)  # BERT4Rec's dense layer
+    output = config.hidden_size * items + (config.width**2 if getattr(config, "output_projection", False) else 0)
     passes = 3 if trainable else 2
     return {"blocks": positions * (2 * weights * passes + attention * 3), "loss": targets * 2 * output * passes}
 
