@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--metrics", required=True, type=Path, help="output: metrics.json")
     parser.add_argument("--predictions", required=True, type=Path, help="output: one row a seed and user, Parquet")
     args = parser.parse_args()
-    hide("bitsandbytes")
+    hide("bitsandbytes", "datasets")
     keep_freed_memory()
     run = load_run(args.config, args.experiment)
 

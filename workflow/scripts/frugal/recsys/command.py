@@ -41,7 +41,7 @@ def train(experiment: str, script: str, description: str) -> int | None:
     parser.add_argument("--training", required=True, type=Path, help="output: the training record, JSON")
     parser.add_argument("--profile", type=Path, help="folder for the profiler's files")
     args = parser.parse_args()
-    hide("bitsandbytes")
+    hide("bitsandbytes", "datasets")
     keep_freed_memory()
     run = load_run(args.config, experiment)
 
