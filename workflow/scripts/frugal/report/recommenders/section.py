@@ -26,6 +26,7 @@ def context(experiment: str, results: Results, tables: dict[str, Table | None]) 
         "findings": findings(tables, experiment, principal.name if principal else None, measured),
         "config": (principal.config if principal else None) or {},
         "principal": label(principal) if principal else None,
+        "variants": [run.name for run in results.trained(experiment)],
         "ordered": all(row["ordered"] != "no" for row in data(results, experiment)),
         # A table that never has rows in this study is left out; one that is not there is said to be missing.
         "has": {name.removeprefix(f"{experiment}_"): _has_rows(table) for name, table in tables.items()},
