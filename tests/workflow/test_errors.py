@@ -30,7 +30,7 @@ def test_a_mistake_in_a_variant_is_found_before_any_job(checkout):
 @pytest.mark.parametrize(
     ("key", "message"),
     [
-        ("dataset", "movie_preference.dataset: 'movielens-100' is not known; known: movielens-100k"),
+        ("dataset", "movie_preference.dataset: 'movielens-100' is not known; known: amazon-electronics-2014, "),
         ("base_model", "movie_preference.base_model: 'movielens-100' is not known; known: llama-3-8b"),
     ],
 )
