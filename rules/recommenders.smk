@@ -112,7 +112,7 @@ rule score_recommender_baselines:
 
 
 rule measure_efficiency:
-    """Speed and memory of each size and mode, each in a process of its own, with nothing beside it."""
+    """Speed and memory of each size and mode, each in a process of its own; no other job on up to 16 cores."""
     output:
         f"{RESULTS}/{{experiment}}/efficiency/measurements.json",
     log:
@@ -121,12 +121,12 @@ rule measure_efficiency:
         experiment="|".join(RECOMMENDERS),
     conda:
         "../envs/recsys.yaml"
-    threads: workflow.cores
+    threads: 16
     resources:
         gpu=lambda wildcards: min(1, SHARED[wildcards.experiment].training.gpus),
     params:
         code=depends_on("measure_efficiency.py"),
         settings=efficiency_settings,
     shell:
-        "python workflow/scripts/measure_efficiency.py --settings {params.settings:q} --output {output}"
+        "OMP_NUM_THREADS={threads} python workflow/scripts/measure_efficiency.py --settings {params.settings:q} --output {output}"
         " 2>&1 | tee {log}"

@@ -25,8 +25,9 @@ SYSTEMS = [
 
 @pytest.mark.parametrize("name", ["config", "full", "smoke"])
 def test_each_shipped_study_has_a_plan(checkout, name):
-    plan = checkout.plan(f"config/{name}.yaml")
+    plan = checkout.plan(f"config/{name}.yaml", "--forceall")
     assert plan["train_movie_preference"] >= 2
+    assert plan["train_recommender"] >= 6
     assert plan["write_report"] == 1
 
 
@@ -36,7 +37,7 @@ def test_the_default_study_is_the_laptop_study(checkout):
 
 def test_named_targets(checkout):
     targets = checkout.run("snakemake", "--list-target-rules").stdout.split()
-    assert {"data", "models", "movie_preference", "tables", "figures", "report"} <= set(targets)
+    assert {"data", "models", "movie_preference", "ssept", "bert4rec", "tables", "figures", "report"} <= set(targets)
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
