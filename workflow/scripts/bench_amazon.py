@@ -5,15 +5,11 @@ import gzip
 import json
 import os
 import platform
-import subprocess
-import sys
 import tempfile
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from bench_data import timed
+from bench_data import generated_data, timed
 from frugal.errors import FrugalError, run_script
 from frugal.files import read_json, sha256_file, write_json
 
@@ -60,19 +56,8 @@ def generate(folder: Path, rows: int) -> None:
 
 def measure(folder: Path, rows: int) -> dict[str, Any]:
     """Generate, prepare once in a process of its own, and check that no review was lost."""
-    scripts = Path(__file__).parent
-    generated, raw, out = (folder / name for name in ("generated", "raw", "out"))
-    generated.mkdir()
-    # In a process of its own: a child's peak memory counts from what its parent has in memory.
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        pool.submit(generate, generated, rows).result()
-    (folder / "table.yaml").write_text(TABLE.format(folder=generated))
-    table = ["--table", str(folder / "table.yaml"), "--name", "bench"]
-    fetch = [sys.executable, str(scripts / "fetch_source.py"), *table, "--output", str(raw)]
-    subprocess.run([*fetch, "--downloads", str(folder)], check=True)
-    prepare = [sys.executable, str(scripts / "prepare_interactions.py"), *table, "--raw", str(raw)]
-    for name in ("interactions.parquet", "items.parquet", "summary.json"):
-        prepare += [f"--{Path(name).stem}", str(out / name)]
+    raw, out = folder / "raw", folder / "out"
+    prepare = generated_data(folder, generate, rows, TABLE, raw, out)
     # One reading before the clock runs, so that the disk's cache is warm in every benchmark.
     sha256_file(raw / "reviews.json.gz")
     result = timed(prepare)

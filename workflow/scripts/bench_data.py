@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -110,22 +111,30 @@ def same_rows(one: Path, two: Path) -> bool:
     return pq.read_table(one).equals(pq.read_table(two))
 
 
-def measure(folder: Path, rows: int, runs: int) -> list[dict[str, Any]]:
-    """Generate, prepare ``runs`` times each way, and check that both ways agree."""
-    scripts = Path(__file__).parent
-    generated, raw, ours, theirs = (folder / name for name in ("generated", "raw", "ours", "pandas"))
-    for path in (generated, theirs):
-        path.mkdir()
+def generated_data(
+    folder: Path, generate: Callable[[Path, int], None], rows: int, table: str, raw: Path, out: Path
+) -> list[str]:
+    """Generate ``rows`` rows, fetch them into ``raw``, and return the command that prepares them into ``out``."""
+    scripts, generated = Path(__file__).parent, folder / "generated"
+    generated.mkdir()
     # In a process of its own: a child's peak memory counts from what its parent has in memory.
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         pool.submit(generate, generated, rows).result()
-    (folder / "table.yaml").write_text(TABLE.format(folder=generated))
-    table = ["--table", str(folder / "table.yaml"), "--name", "bench"]
-    fetch = [sys.executable, str(scripts / "fetch_source.py"), *table, "--output", str(raw)]
+    (folder / "table.yaml").write_text(table.format(folder=generated))
+    named = ["--table", str(folder / "table.yaml"), "--name", "bench"]
+    fetch = [sys.executable, str(scripts / "fetch_source.py"), *named, "--output", str(raw)]
     subprocess.run([*fetch, "--downloads", str(folder)], check=True)
-    prepare = [sys.executable, str(scripts / "prepare_interactions.py"), *table, "--raw", str(raw)]
+    prepare = [sys.executable, str(scripts / "prepare_interactions.py"), *named, "--raw", str(raw)]
     for name in ("interactions.parquet", "items.parquet", "summary.json"):
-        prepare += [f"--{Path(name).stem}", str(ours / name)]
+        prepare += [f"--{Path(name).stem}", str(out / name)]
+    return prepare
+
+
+def measure(folder: Path, rows: int, runs: int) -> list[dict[str, Any]]:
+    """Generate, prepare ``runs`` times each way, and check that both ways agree."""
+    raw, ours, theirs = (folder / name for name in ("raw", "ours", "pandas"))
+    theirs.mkdir()
+    prepare = generated_data(folder, generate, rows, TABLE, raw, ours)
     commands = {"frugal": prepare, "pandas": [sys.executable, "-c", PANDAS, str(raw), str(theirs)]}
     # One reading for both before the clock runs, so that the first is not the only one from a cold disk.
     sha256_file(raw / "ratings.csv")

@@ -1,10 +1,14 @@
 """What every training run has in common: progress, deadline, and checkpoints that can be trusted."""
 
+import csv
+import io
 import math
 import os
 import sys
 import time
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import TrainerCallback
@@ -86,6 +90,15 @@ def format_seconds(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def write_history(rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> str:
+    """Entries of a trainer's log as CSV, of ``columns`` only; what an entry does not have stays empty."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def last_good_checkpoint(folder: Path) -> Path | None:

@@ -1,7 +1,5 @@
 """One training run of an adapter: from records to a finished folder, resumable at any moment."""
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ from trl import SFTConfig, SFTTrainer
 
 from frugal.config.llm import LoraSettings, ModelSettings, TrainingSettings
 from frugal.hardware import matmul_peak_flops, peak_device_mb, peak_rss_mb
-from frugal.training import DeadlineReached, Progress, last_good_checkpoint
+from frugal.training import DeadlineReached, Progress, last_good_checkpoint, write_history
 
 
 def lora_config(settings: LoraSettings) -> LoraConfig:
@@ -134,8 +132,4 @@ def training_record(
 def history_csv(trainer: SFTTrainer) -> str:
     """The loss history as CSV: step, epoch, loss, learning_rate, grad_norm, num_input_tokens_seen, seconds."""
     columns = ["step", "epoch", "loss", "learning_rate", "grad_norm", "num_input_tokens_seen", "seconds"]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(entry for entry in trainer.state.log_history if "loss" in entry)
-    return text.getvalue()
+    return write_history((entry for entry in trainer.state.log_history if "loss" in entry), columns)

@@ -1,7 +1,5 @@
 """One training run of a recommender: from a split to the best weights, resumable at any moment."""
 
-import csv
-import io
 import os
 import time
 from collections.abc import Sequence
@@ -20,7 +18,7 @@ from frugal.recsys.batches import Batches, EpochLoader
 from frugal.recsys.evaluation import evaluate
 from frugal.recsys.histories import Split
 from frugal.recsys.modeling import MODELS, Recommender
-from frugal.training import DeadlineReached, Progress, last_good_checkpoint
+from frugal.training import DeadlineReached, Progress, last_good_checkpoint, write_history
 
 CRITERION = "NDCG@10"
 ADVICE = "lower training.learning_rate, or set training.precision to float32"
@@ -306,11 +304,5 @@ def training_record(trainer: RecommenderTrainer, progress: Progress, seed: int, 
 
 def history_csv(trainer: RecommenderTrainer) -> str:
     """Losses and validation metrics as CSV; a row has those of its step, and the memory in use."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, HISTORY, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    for entry in trainer.state.log_history:
-        row = {name.removeprefix("eval_"): value for name, value in entry.items()}
-        if "loss" in row or CRITERION in row:
-            writer.writerow(row)
-    return text.getvalue()
+    rows = ({name.removeprefix("eval_"): value for name, value in entry.items()} for entry in trainer.state.log_history)
+    return write_history((row for row in rows if "loss" in row or CRITERION in row), HISTORY)
