@@ -1,10 +1,11 @@
 """Prompts and the tokens that carry the answer."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from frugal.llm.conversion import byte_tokenizer
+from frugal.llm.loading import load_tokenizer
 from frugal.llm.prompts import answer_tokens, encode_example, parse_answer, prompt
 
 RECORD = {"instruction": "Choose.", "input": "Liked: X.", "output": "Option B."}
@@ -66,9 +67,16 @@ def test_a_long_prompt_loses_its_beginning_and_never_its_response(text, output, 
     assert [label for label in cut["labels"] if label != -100] == response[: max_length - 1]
 
 
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tokenizer")
+    byte_tokenizer().save_pretrained(folder)
+    return load_tokenizer(folder)
+
+
 @given(st.text(max_size=80))
-def test_byte_tokenizer_round_trip(text):
-    tokenizer = byte_tokenizer()
+@example("a special token is text: <|pad|><|end|>")
+def test_byte_tokenizer_round_trip(tokenizer, text):
     tokens = tokenizer(text)["input_ids"]
     assert len(tokens) == len(text.encode())
     assert tokenizer.decode(tokens) == text

@@ -15,9 +15,11 @@ def load_tokenizer(folder: Path | str):
     """The tokenizer of a model folder, with a pad token.
 
     A tokenizer without one pads with its end token; labels mask padding by position, so that an
-    end token that is part of the text is still learnt.
+    end token that is part of the text is still learnt. Data that spells a special token, `<|im_end|>`
+    say, is text like any other.
     """
     tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.split_special_tokens = True
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
