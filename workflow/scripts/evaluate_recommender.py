@@ -11,7 +11,7 @@ from frugal.config.study import RECOMMENDERS
 from frugal.errors import run_script
 from frugal.files import atomic_path, read_json, sha256_file, sha256_tree
 from frugal.hardware import choose_device, keep_freed_memory, provenance
-from frugal.libraries import hide
+from frugal.libraries import hide_unused
 from frugal.recsys.shards import read_split
 from frugal.runs import load_run
 
@@ -27,9 +27,9 @@ def main() -> None:
     parser.add_argument("--metrics", required=True, type=Path, help="output: metrics.json")
     parser.add_argument("--predictions", required=True, type=Path, help="output: one row a seed and user, Parquet")
     args = parser.parse_args()
-    hide("bitsandbytes", "datasets")
-    keep_freed_memory()
     run = load_run(args.config, args.experiment)
+    hide_unused(run.adapter.method)
+    keep_freed_memory()
 
     from frugal.recsys.adapters import load_trained
     from frugal.recsys.evaluation import evaluate, summarise_seeds, write_ranking_metrics

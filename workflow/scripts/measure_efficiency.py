@@ -15,6 +15,7 @@ from frugal.config.recommenders import EfficiencySettings, RecommenderRun
 from frugal.errors import FrugalError, first_line, run_script
 from frugal.files import write_json
 from frugal.hardware import choose_device, describe_hardware, keep_freed_memory, package_versions
+from frugal.libraries import hide_unused
 
 #: What a row has where the measurement failed.
 UNKNOWN = dict.fromkeys(
@@ -37,6 +38,7 @@ UNKNOWN = dict.fromkeys(
 
 def measure_here(settings: dict[str, Any], size: str, mode: str) -> dict[str, Any]:
     """The row of one measurement, made in this process; of one that failed, with the reason."""
+    hide_unused(mode.rpartition("+")[2])
     keep_freed_memory()
     run = validate(RecommenderRun, settings["run"], file="--settings")
     efficiency = validate(EfficiencySettings, settings["efficiency"], file="--settings")

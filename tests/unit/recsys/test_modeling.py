@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from frugal.errors import FrugalError
+from frugal.recsys.ilora import add_ilora
 from frugal.recsys.modeling import SSEPT, Dropout, load_recommender, rotate, shared
 
 KINDS = ["sasrec", "ssept", "bert4rec"]
@@ -299,3 +300,19 @@ def test_what_is_no_recommender_is_refused(make_model, tmp_path):
     (folder / "model.safetensors").unlink()
     with pytest.raises(FrugalError, match="model: holds no recommender"):
         load_recommender(folder)
+
+
+@pytest.mark.parametrize("adapter", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_selected_positions_have_the_states_of_the_whole(make_model, kind, adapter):
+    model = make_model(kind)
+    if adapter:
+        add_ilora(model, 4, 8, 2, ["query_key_value", "attention_output", "up", "down"])
+        for weight in model.parameters():
+            torch.nn.init.normal_(weight)
+    input_ids, lengths, users = torch.tensor([[1, 2, 3], [4, 6, 0]]), torch.tensor([3, 2]), torch.tensor([0, 1])
+    with torch.no_grad():
+        whole = model.encode(input_ids, lengths, users)
+        # Of six places, row by row: the second row's first, the first row's last, and that once more.
+        some = model.encode(input_ids, lengths, users, torch.tensor([3, 2, 2]))
+    torch.testing.assert_close(some, torch.stack([whole[1, 0], whole[0, 2], whole[0, 2]]))

@@ -3,8 +3,6 @@
 from pathlib import Path
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
-from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors import SafetensorError
 from torch import nn
 
@@ -26,13 +24,15 @@ def add_adapter(model: Recommender, settings: AdapterSettings, seed: int) -> nn.
         torch.random.default_generator.manual_seed(seed)
         if settings.method == "ilora":
             return add_ilora(model, settings.r, settings.lora_alpha, settings.experts, settings.target_modules)
+        from peft import LoraConfig, get_peft_model  # takes two seconds, so only where there is an adapter
+
         config = LoraConfig(r=settings.r, lora_alpha=settings.lora_alpha, target_modules=settings.target_modules)
         return _leave_casting_to_autocast(get_peft_model(model, config))
 
 
 def unwrap(model: nn.Module) -> Recommender:
     """The recommender itself, adapter layers included: the one with `score`."""
-    return model.get_base_model() if isinstance(model, PeftModel) else model
+    return model if isinstance(model, Recommender) else model.get_base_model()
 
 
 def save_trained(model: nn.Module, settings: AdapterSettings, folder: Path) -> None:
@@ -70,6 +70,8 @@ def load_trained(folder: Path, settings: AdapterSettings, backbone: Path | None 
         return load_ilora(model, folder).eval()
     if not (Path(folder) / "adapter_model.safetensors").is_file():  # PEFT would look on the Hub
         raise FrugalError(f"{folder}: no adapter_model.safetensors; train the variant first")
+    from peft import PeftModel
+
     try:
         adapted = PeftModel.from_pretrained(model, folder)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
@@ -84,8 +86,10 @@ def trainable_counts(model: nn.Module) -> dict[str, int | float]:
     return {"trainable_parameters": trainable, "trainable_share": trainable / sum(count for count, _ in counts)}
 
 
-def _leave_casting_to_autocast(model: PeftModel) -> PeftModel:
+def _leave_casting_to_autocast(model: nn.Module) -> nn.Module:
     """PEFT casts the input of an adapter to float32, only for autocast to cast it back."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
     for module in model.modules():
         if isinstance(module, BaseTunerLayer):
             module.cast_input_dtype_enabled = False

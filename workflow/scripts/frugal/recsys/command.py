@@ -12,7 +12,7 @@ from frugal.errors import FrugalError
 from frugal.files import atomic_path, exclusive, sha256_tree, write_json, write_text
 from frugal.fingerprint import fingerprint
 from frugal.hardware import choose_device, keep_freed_memory
-from frugal.libraries import hide
+from frugal.libraries import hide_unused
 from frugal.runs import load_run
 
 #: Settings that change how a run is watched, not what it learns: its checkpoints stay good.
@@ -41,9 +41,9 @@ def train(experiment: str, script: str, description: str) -> int | None:
     parser.add_argument("--training", required=True, type=Path, help="output: the training record, JSON")
     parser.add_argument("--profile", type=Path, help="folder for the profiler's files")
     args = parser.parse_args()
-    hide("bitsandbytes", "datasets")
-    keep_freed_memory()
     run = load_run(args.config, experiment)
+    hide_unused(run.adapter.method)
+    keep_freed_memory()
 
     from frugal.recsys import training
     from frugal.recsys.adapters import add_adapter, save_trained

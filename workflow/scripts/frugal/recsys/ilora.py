@@ -32,9 +32,15 @@ class ExpertWeights:
 
     Attributes:
         by_rank: (batch, 1 or length, r): the weight of each row of A, that of its expert.
+        selected: (n, r): the same for the positions that the last block goes on with.
     """
 
     by_rank: torch.Tensor | None = None
+    selected: torch.Tensor | None = None
+
+    def of(self, hidden: torch.Tensor) -> torch.Tensor:
+        """The weights for states (batch, length, width) or, of selected positions, (n, width)."""
+        return self.by_rank if hidden.dim() == 3 else self.selected
 
 
 class Gate(nn.Module):
@@ -52,8 +58,11 @@ class Gate(nn.Module):
         nn.init.zeros_(self.projection.weight)
         nn.init.zeros_(self.projection.bias)
 
-    def forward(self, embedded: torch.Tensor, lengths: torch.Tensor) -> None:
-        """Set the weights for sequences embedded as (batch, length, width), of ``lengths`` (batch,)."""
+    def forward(self, embedded: torch.Tensor, lengths: torch.Tensor, selected: torch.Tensor | None = None) -> None:
+        """Set the weights for sequences embedded as (batch, length, width), of ``lengths`` (batch,).
+
+        ``selected``, int64, (n,): positions in the flattened batch, see `Recommender.encode`.
+        """
         # The projection of a mean is the mean of the projections, which are smaller.
         with torch.autocast(embedded.device.type, enabled=False):
             projected = self.projection(embedded)
@@ -64,6 +73,9 @@ class Gate(nn.Module):
             real = position <= lengths[:, None]
             logits = (projected * real[..., None]).sum(1, keepdim=True) / lengths[:, None, None]
         self.weights.by_rank = logits.softmax(-1).repeat_interleave(self.block, dim=-1)
+        if selected is not None:
+            everywhere = self.weights.by_rank.expand(-1, embedded.shape[1], -1)
+            self.weights.selected = everywhere.flatten(0, 1)[selected]
 
 
 class ILoraLinear(nn.Module):
@@ -78,9 +90,9 @@ class ILoraLinear(nn.Module):
         self.to(base.weight)
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        """(batch, length, inputs) to (batch, length, outputs)."""
+        """(batch, length, inputs) to (batch, length, outputs); of selected positions (n, inputs) to (n, outputs)."""
         reduced = F.linear(hidden, self.lora_A)
-        weighted = reduced * (self.scale * self.weights.by_rank).to(reduced.dtype)
+        weighted = reduced * (self.scale * self.weights.of(hidden)).to(reduced.dtype)
         return self.base(hidden) + F.linear(weighted, self.lora_B)
 
     def merge(self) -> None:

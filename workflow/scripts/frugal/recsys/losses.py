@@ -1,18 +1,22 @@
 """Losses over a whole catalogue that never hold positions x items at once."""
 
 import torch
+import torch.nn.functional as F
 
 #: Logits that `chunked_cross_entropy` aims to hold at once: few enough for a processor's cache, many enough
 #: to keep a GPU busy.
 CHUNK_LOGITS = {"cpu": 2**19, "cuda": 2**27}
 SMALLEST_CHUNK = 128
+#: Positions are filled up to a multiple of this: a CPU's 16-bit product is compiled for each shape that it
+#: meets, which takes several times as long as the product.
+ROW_MULTIPLE = 64
 
 
 class ChunkedCrossEntropy(torch.autograd.Function):
     """Softmax cross-entropy of ``hidden @ weight.T + bias``, summed; see `chunked_cross_entropy`."""
 
     @staticmethod
-    def forward(ctx, hidden, weight, bias, targets, chunk):
+    def forward(ctx, hidden, weight, bias, targets, chunk, real):
         positions, items = len(targets), len(weight)
         # Gradients are made here, while a chunk's probabilities exist: they are never computed again.
         grad_hidden = torch.empty_like(hidden)
@@ -31,10 +35,11 @@ class ChunkedCrossEntropy(torch.autograd.Function):
             largest = logits.amax(1, keepdim=True)
             probabilities = logits.sub_(largest).exp_()
             normaliser = probabilities.sum(1, keepdim=True)
-            total += (normaliser.log() + largest - at_target).sum()
+            total += (normaliser.log() + largest - at_target)[: max(0, real - start)].sum()
             # The gradient of the logits: probabilities, less one at the target.
             gradient = probabilities.mul_(normaliser.reciprocal_())
             gradient.scatter_add_(1, target, torch.full_like(at_target, -1.0))
+            gradient[max(0, real - start) :] = 0
             low = gradient.to(hidden.dtype)
             torch.mm(low, weight_low, out=grad_hidden[start : start + chunk])
             if trained:
@@ -51,8 +56,8 @@ class ChunkedCrossEntropy(torch.autograd.Function):
         hidden, weight, bias = ctx.saved_tensors
         hidden = (hidden * grad_output).to(hidden.dtype)
         if weight is None:
-            return hidden, None, None, None, None
-        return hidden, weight * grad_output, bias * grad_output, None, None
+            return hidden, None, None, None, None, None
+        return hidden, weight * grad_output, bias * grad_output, None, None, None
 
 
 def chunked_cross_entropy(
@@ -78,8 +83,11 @@ def chunked_cross_entropy(
     """
     if chunk is None:
         chunk = max(SMALLEST_CHUNK, CHUNK_LOGITS[hidden.device.type] // len(weight), weight.shape[1])
+    real = len(targets)
+    missing = -real % ROW_MULTIPLE
+    hidden, targets = F.pad(hidden, (0, 0, 0, missing)), F.pad(targets, (0, missing))
     with torch.autocast(hidden.device.type, enabled=False):
-        return ChunkedCrossEntropy.apply(hidden, weight, bias, targets, chunk)
+        return ChunkedCrossEntropy.apply(hidden, weight, bias, targets, chunk, real)
 
 
 def sampled_softmax(

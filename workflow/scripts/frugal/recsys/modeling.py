@@ -15,7 +15,7 @@ from transformers.utils import ModelOutput, logging
 from frugal.errors import FrugalError, first_line
 from frugal.files import read_json
 from frugal.recsys.configuration import BERT4RecConfig, RecommenderConfig, SASRecConfig, SSEPTConfig
-from frugal.recsys.losses import chunked_cross_entropy, sampled_softmax
+from frugal.recsys.losses import ROW_MULTIPLE, chunked_cross_entropy, sampled_softmax
 
 logging.disable_progress_bar()  # in logs, bars are noise
 
@@ -55,6 +55,7 @@ class Attention(nn.Module):
         self.attention_output = nn.Linear(config.width, config.width)
 
     def forward(self, hidden: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        """(batch, length, width) before the output projection, from normed states of the same shape."""
         batch, length, width = hidden.shape
         packed = self.query_key_value(hidden).view(batch, length, 3, self.heads, width // self.heads)
         if self.rotary:
@@ -64,7 +65,7 @@ class Attention(nn.Module):
             query, key, value = query.float(), key.float(), value.float()
         # Padding stands at the end, where a causal position never looks: no mask is needed.
         attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=self.causal)
-        return self.attention_output(attended.transpose(1, 2).reshape(batch, length, width).to(hidden.dtype))
+        return attended.transpose(1, 2).reshape(batch, length, width).to(hidden.dtype)
 
 
 def rotate(vectors: torch.Tensor) -> torch.Tensor:
@@ -94,8 +95,19 @@ class Block(nn.Module):
         self.activation = F.relu if config.causal else F.gelu  # as the papers have it
         self.dropout = Dropout(config.hidden_dropout_prob)
 
-    def forward(self, hidden: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-        hidden = hidden + self.dropout(self.attention(self.attention_norm(hidden), mask))
+    def forward(
+        self, hidden: torch.Tensor, mask: torch.Tensor | None, selected: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """States after the block: as ``hidden``, (batch, length, width), or of ``selected`` positions, (n, width).
+
+        Args:
+            selected: int64, (n,), positions in the flattened batch. All positions are attended to; what follows
+                attention is computed for these alone.
+        """
+        attended = self.attention(self.attention_norm(hidden), mask)
+        if selected is not None:
+            hidden, attended = hidden.flatten(0, 1)[selected], attended.flatten(0, 1)[selected]
+        hidden = hidden + self.dropout(self.attention.attention_output(attended))
         inner = self.activation(self.up(self.feed_forward_norm(hidden)))
         return hidden + self.dropout(self.down(inner))
 
@@ -136,7 +148,7 @@ class Recommender(PreTrainedModel):
         self.negatives: int | None = None
         #: The type of the loss's matrix products; its sums and exponentials are in float32.
         self.loss_dtype = torch.float32
-        #: Called with (embedded, lengths) before the blocks; adapters that look at the sequence set it.
+        #: Called with (embedded, lengths, selected) before the blocks; adapters that look at the sequence set it.
         self.on_embedded = None
         self._add_parts(config)
         self.post_init()
@@ -165,12 +177,20 @@ class Recommender(PreTrainedModel):
         return embedded
 
     def encode(
-        self, input_ids: torch.Tensor, lengths: torch.Tensor, user_ids: torch.Tensor | None = None
+        self,
+        input_ids: torch.Tensor,
+        lengths: torch.Tensor,
+        user_ids: torch.Tensor | None = None,
+        selected: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """States (batch, length, width) of ids (batch, length), whose sequences are ``lengths`` (batch,) long."""
+        """States (batch, length, width) of ids (batch, length), whose sequences are ``lengths`` (batch,) long.
+
+        With ``selected``, int64, (n,), positions in the flattened batch, the states (n, width) of these alone: the
+        last block then leaves out most of its work for the others.
+        """
         embedded = self.embed(input_ids, user_ids)
         if self.on_embedded is not None:
-            self.on_embedded(embedded, lengths)
+            self.on_embedded(embedded, lengths, selected)
         if self.position_embedding is not None:
             embedded = embedded + self.position_embedding.weight[: input_ids.shape[1]]
         hidden = self.dropout(embedded)
@@ -178,9 +198,9 @@ class Recommender(PreTrainedModel):
         if not self.config.causal:
             places = torch.arange(input_ids.shape[1], device=input_ids.device)
             mask = (places < lengths[:, None])[:, None, None, :]
-        for block in self.blocks:
+        for block in self.blocks[:-1]:
             hidden = block(hidden, mask)
-        return self.norm(hidden)
+        return self.norm(self.blocks[-1](hidden, mask, selected))
 
     def output_weights(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """States (n, width) and item weights (items, hidden_size) whose products, plus bias, are the scores."""
@@ -208,12 +228,13 @@ class Recommender(PreTrainedModel):
             user_ids: int64, (batch,); only SSE-PT reads them.
             num_items_in_batch: divide the summed loss by this, instead of by the labels here.
         """
-        hidden = self.encode(input_ids, lengths, user_ids)
         if labels is None:
-            return RecommenderOutput(hidden_states=hidden)
-        scored = labels != IGNORED
+            return RecommenderOutput(hidden_states=self.encode(input_ids, lengths, user_ids))
+        labels = labels.flatten()
+        scored = (labels != IGNORED).nonzero().squeeze(1)
         targets = labels[scored]
-        states, items = self.output_weights(hidden[scored])
+        filled = F.pad(scored, (0, -len(scored) % ROW_MULTIPLE))  # with a position that is not looked at
+        states, items = self.output_weights(self.encode(input_ids, lengths, user_ids, filled)[: len(scored)])
         states = states.to(self.loss_dtype)
         if self.negatives is None:
             loss = chunked_cross_entropy(states, items, self.item_bias, targets)
@@ -241,9 +262,9 @@ class Recommender(PreTrainedModel):
         input_ids, lengths = self._batch(histories)
         device = self.device
         users = torch.as_tensor(users, dtype=torch.int64)
-        hidden = self.encode(input_ids.to(device), lengths.to(device), users.to(device))
-        last = hidden[torch.arange(len(hidden), device=device), lengths.to(device) - 1]
-        states, items = self.output_weights(last)
+        last = torch.arange(len(input_ids)) * input_ids.shape[1] + lengths - 1
+        hidden = self.encode(input_ids.to(device), lengths.to(device), users.to(device), last.to(device))
+        states, items = self.output_weights(hidden)
         return (states @ items.t() + self.item_bias).float().cpu()
 
     def _batch(self, histories: list[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
