@@ -192,6 +192,8 @@ def test_operations_by_hand(split):
     model = build_model(make_run().model, ITEMS, 24, 1)
     # 10 positions and 10 targets, 4 positions long: 10 * (2*512*3 + 3*(4*8*4/2)) + 10 * 2*8*12*3.
     assert training_flops(model, 10, 10, 4, True) == {"blocks": 10 * (3072 + 192), "loss": 5760}
+    # With 4 targets, the 8*8 + 2*8*16 = 320 weights behind the last attention multiply 4 positions only.
+    assert training_flops(model, 10, 4, 4, True)["blocks"] == 6 * (10 * 192 + 4 * 320) + 10 * 192
     # A frozen backbone has no gradients of its own weights.
     assert training_flops(model, 10, 10, 4, False) == {"blocks": 10 * (2048 + 192), "loss": 3840}
     model.negatives = 5

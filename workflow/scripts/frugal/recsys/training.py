@@ -251,13 +251,16 @@ def training_flops(
     positions that see each other, half of all pairs in causal models.
     """
     config = model.config
-    weights = sum(module.weight.numel() for module in model.blocks.modules() if isinstance(module, torch.nn.Linear))
+    everywhere = sum(module.weight.numel() for module in model.blocks.modules() if isinstance(module, torch.nn.Linear))
+    # What follows attention in the last block is computed for the target positions only.
+    at_targets = config.width * (config.width + 2 * config.intermediate_size)
+    weights = positions * (everywhere - at_targets) + targets * at_targets
     pairs = mean_length * (0.5 if config.causal else 1)
     attention = 4 * config.width * pairs * config.num_hidden_layers
     items = config.item_count if model.negatives is None else model.negatives + 1
     output = config.hidden_size * items + (config.width**2 if getattr(config, "output_projection", False) else 0)
     passes = 3 if trainable else 2
-    return {"blocks": positions * (2 * weights * passes + attention * 3), "loss": targets * 2 * output * passes}
+    return {"blocks": 2 * weights * passes + positions * attention * 3, "loss": targets * 2 * output * passes}
 
 
 def matmul_share(flops: dict[str, float], seconds: float, precision: str, loss_precision: str, device: str) -> float:
