@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from frugal.recsys.losses import chunked_cross_entropy, sampled_softmax
+from frugal.losses import chunked_cross_entropy
+from frugal.recsys.losses import full_softmax, sampled_softmax
 
 
 def problem(positions: int, items: int, seed: int = 0, dtype=torch.float32):
@@ -21,7 +22,7 @@ def problem(positions: int, items: int, seed: int = 0, dtype=torch.float32):
 
 
 def full(hidden, weight, bias, targets):
-    return F.cross_entropy(hidden @ weight.t() + bias, targets, reduction="sum")
+    return F.cross_entropy(F.linear(hidden, weight, bias), targets, reduction="sum")
 
 
 def test_two_items_by_hand():
@@ -30,7 +31,7 @@ def test_two_items_by_hand():
     hidden = torch.ones(2, 1, requires_grad=True)
     weight = torch.tensor([[0.0], [math.log(3)]], requires_grad=True)
     bias = torch.zeros(2, requires_grad=True)
-    loss = chunked_cross_entropy(hidden, weight, bias, torch.tensor([0, 1]))
+    loss = chunked_cross_entropy(hidden, weight, bias, torch.tensor([0, 1]), chunk=2)
     assert loss.item() == pytest.approx(math.log(4) + math.log(4 / 3))
     loss.backward()
     assert bias.grad.tolist() == pytest.approx([-0.5, 0.5])
@@ -42,23 +43,26 @@ def test_two_items_by_hand():
 @given(
     positions=st.integers(1, 20),
     items=st.integers(1, 15),
-    chunk=st.one_of(st.none(), st.integers(1, 25)),
+    chunk=st.integers(1, 25),
+    biased=st.booleans(),
     seed=st.integers(0, 1000),
     factor=st.sampled_from([1.0, 0.25]),
 )
-def test_chunks_equal_the_whole(positions, items, chunk, seed, factor):
+def test_chunks_equal_the_whole(positions, items, chunk, biased, seed, factor):
     ours, theirs = problem(positions, items, seed), problem(positions, items, seed)
+    if not biased:
+        ours, theirs = ((hidden, weight, None, targets) for hidden, weight, _, targets in (ours, theirs))
     loss, expected = chunked_cross_entropy(*ours, chunk=chunk), full(*theirs)
     torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-5)
     (loss * factor).backward()
     (expected * factor).backward()
-    for mine, other in zip(ours[:3], theirs[:3], strict=True):
+    for mine, other in zip(ours[: 2 + biased], theirs[: 2 + biased], strict=True):
         torch.testing.assert_close(mine.grad, other.grad, rtol=1e-4, atol=1e-5)
 
 
 def test_large_logits_do_not_overflow():
     hidden = torch.tensor([[1000.0]])
-    loss = chunked_cross_entropy(hidden, torch.tensor([[1.0], [-1.0]]), torch.zeros(2), torch.tensor([1]))
+    loss = chunked_cross_entropy(hidden, torch.tensor([[1.0], [-1.0]]), torch.zeros(2), torch.tensor([1]), 1)
     assert loss.item() == 2000
 
 
@@ -81,7 +85,7 @@ def test_bfloat16_is_close_and_its_loss_is_float32():
 def test_nothing_to_predict_is_zero():
     hidden, weight, bias, _ = problem(1, 5)
     nothing = torch.zeros(0, dtype=torch.int64)
-    loss = chunked_cross_entropy(hidden[:0], weight, bias, nothing)
+    loss = full_softmax(hidden[:0], weight, bias, nothing)
     loss.backward()
     assert loss.item() == 0
     assert weight.grad.abs().sum() == 0

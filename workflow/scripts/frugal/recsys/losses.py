@@ -1,93 +1,29 @@
-"""Losses over a whole catalogue that never hold positions x items at once."""
+"""The recommenders' losses: over the whole catalogue, or against sampled items."""
 
 import torch
-import torch.nn.functional as F
 
-#: Logits that `chunked_cross_entropy` aims to hold at once: few enough for a processor's cache, many enough
-#: to keep a GPU busy.
+from frugal.losses import chunked_cross_entropy
+
+#: Logits that `full_softmax` aims to hold at once: few enough for a processor's cache, many enough to keep a
+#: GPU busy.
 CHUNK_LOGITS = {"cpu": 2**19, "cuda": 2**27}
 SMALLEST_CHUNK = 128
-#: Positions are filled up to a multiple of this: a CPU's 16-bit product is compiled for each shape that it
-#: meets, which takes several times as long as the product.
-ROW_MULTIPLE = 64
 
 
-class ChunkedCrossEntropy(torch.autograd.Function):
-    """Softmax cross-entropy of ``hidden @ weight.T + bias``, summed; see `chunked_cross_entropy`."""
+def full_softmax(hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """The sum over positions of cross-entropy over all items; see `chunked_cross_entropy`.
 
-    @staticmethod
-    def forward(ctx, hidden, weight, bias, targets, chunk, real):
-        positions, items = len(targets), len(weight)
-        # Gradients are made here, while a chunk's probabilities exist: they are never computed again.
-        grad_hidden = torch.empty_like(hidden)
-        trained = ctx.needs_input_grad[1]  # not below an adapter
-        grad_weight = torch.zeros_like(weight, dtype=torch.float32) if trained else None
-        grad_bias = torch.zeros_like(bias, dtype=torch.float32) if trained else None
-        weight_low = weight.to(hidden.dtype)
-        buffer = hidden.new_empty((min(chunk, positions), items), dtype=torch.float32)
-        total = hidden.new_zeros((), dtype=torch.float32)
-        for start in range(0, positions, chunk):
-            rows = hidden[start : start + chunk]
-            target = targets[start : start + chunk, None]
-            logits = buffer[: len(rows)]
-            torch.add(rows @ weight_low.t(), bias, out=logits)
-            at_target = logits.gather(1, target)
-            largest = logits.amax(1, keepdim=True)
-            probabilities = logits.sub_(largest).exp_()
-            normaliser = probabilities.sum(1, keepdim=True)
-            total += (normaliser.log() + largest - at_target)[: max(0, real - start)].sum()
-            # The gradient of the logits: probabilities, less one at the target.
-            gradient = probabilities.mul_(normaliser.reciprocal_())
-            gradient.scatter_add_(1, target, torch.full_like(at_target, -1.0))
-            gradient[max(0, real - start) :] = 0
-            low = gradient.to(hidden.dtype)
-            torch.mm(low, weight_low, out=grad_hidden[start : start + chunk])
-            if trained:
-                grad_bias += gradient.sum(0)
-                if low.dtype == torch.float32:
-                    grad_weight.addmm_(low.t(), rows)
-                else:
-                    grad_weight += low.t() @ rows
-        ctx.save_for_backward(grad_hidden, grad_weight, grad_bias)
-        return total
-
-    @staticmethod
-    def backward(ctx, grad_output):
-        hidden, weight, bias = ctx.saved_tensors
-        hidden = (hidden * grad_output).to(hidden.dtype)
-        if weight is None:
-            return hidden, None, None, None, None, None
-        return hidden, weight * grad_output, bias * grad_output, None, None, None
-
-
-def chunked_cross_entropy(
-    hidden: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor,
-    targets: torch.Tensor,
-    chunk: int | None = None,
-) -> torch.Tensor:
-    """The sum over positions of softmax cross-entropy over all items, in float32.
-
-    Equals ``cross_entropy(hidden @ weight.T + bias, targets, reduction="sum")``, but holds the logits of
-    ``chunk`` positions only, and computes the gradients along the way: memory is chunk x items instead of
-    several times positions x items.
+    The chunk is chosen by the size of the catalogue and the device. Its logits weigh at least as much as the
+    weights do, because each chunk reads and writes the weights' gradient.
 
     Args:
         hidden: (positions, d); its type is that of the matrix products.
         weight: (items, d).
         bias: (items,).
         targets: int64, (positions,).
-        chunk: positions at once; None chooses by the size of the catalogue and the device, and lets the
-            logits weigh as much as the weights do, because each chunk reads and writes the weights' gradient.
     """
-    if chunk is None:
-        chunk = max(SMALLEST_CHUNK, CHUNK_LOGITS[hidden.device.type] // len(weight), weight.shape[1])
-    real = len(targets)
-    missing = -real % ROW_MULTIPLE
-    hidden, targets = F.pad(hidden, (0, 0, 0, missing)), F.pad(targets, (0, missing))
-    with torch.autocast(hidden.device.type, enabled=False):
-        return ChunkedCrossEntropy.apply(hidden, weight, bias, targets, chunk, real)
+    chunk = max(SMALLEST_CHUNK, CHUNK_LOGITS[hidden.device.type] // len(weight), weight.shape[1])
+    return chunked_cross_entropy(hidden, weight, bias, targets, chunk)
 
 
 def sampled_softmax(
@@ -105,7 +41,7 @@ def sampled_softmax(
     of a batch; one that is a position's target is left out there.
 
     Args:
-        hidden, weight, bias, targets: as in `chunked_cross_entropy`.
+        hidden, weight, bias, targets: as in `full_softmax`.
         negatives: how many items are drawn, with replacement.
         generator: of the device of ``hidden``.
     """

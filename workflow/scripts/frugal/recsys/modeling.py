@@ -15,7 +15,8 @@ from transformers.utils import ModelOutput, logging
 from frugal.errors import FrugalError, first_line
 from frugal.files import read_json
 from frugal.recsys.configuration import BERT4RecConfig, RecommenderConfig, SASRecConfig, SSEPTConfig
-from frugal.recsys.losses import ROW_MULTIPLE, chunked_cross_entropy, sampled_softmax
+from frugal.losses import ROW_MULTIPLE
+from frugal.recsys.losses import full_softmax, sampled_softmax
 
 logging.disable_progress_bar()  # in logs, bars are noise
 
@@ -58,9 +59,9 @@ class Attention(nn.Module):
         """(batch, length, width) before the output projection, from normed states of the same shape."""
         batch, length, width = hidden.shape
         packed = self.query_key_value(hidden).view(batch, length, 3, self.heads, width // self.heads)
-        if self.rotary:
-            packed = torch.cat((rotate(packed[:, :, :2]), packed[:, :, 2:]), dim=2)
-        query, key, value = packed.permute(2, 0, 3, 1, 4)
+        query_key, value = packed.split((2, 1), dim=2)
+        query, key = (rotate(query_key) if self.rotary else query_key).transpose(1, 3).unbind(2)
+        value = value.squeeze(2).transpose(1, 2)
         if hidden.device.type == "cpu":  # the backward pass of CPU attention is several times slower in 16 bits
             query, key, value = query.float(), key.float(), value.float()
         # Padding stands at the end, where a causal position never looks: no mask is needed.
@@ -71,15 +72,15 @@ class Attention(nn.Module):
 def rotate(vectors: torch.Tensor) -> torch.Tensor:
     """Queries or keys, (batch, length, ..., d), turned by their position (rotary embedding, Su et al., 2021).
 
-    Half of each vector is paired with the other; pair i turns by ROTARY_BASE^(-2i/d) radians a position.
+    Pair i of neighbouring numbers turns by ROTARY_BASE^(-2i/d) radians a position: as a complex number, it is
+    multiplied by one of length 1.
     """
     length, size = vectors.shape[1], vectors.shape[-1]
     frequencies = ROTARY_BASE ** (-torch.arange(0, size, 2, device=vectors.device) / size)
     angles = torch.arange(length, device=vectors.device)[:, None] * frequencies
-    angles = angles.view(length, *[1] * (vectors.dim() - 3), size // 2)
-    cosine, sine = angles.cos().to(vectors.dtype), angles.sin().to(vectors.dtype)
-    first, second = vectors.chunk(2, dim=-1)
-    return torch.cat((first * cosine - second * sine, second * cosine + first * sine), dim=-1)
+    turns = torch.polar(torch.ones_like(angles), angles).view(length, *[1] * (vectors.dim() - 3), size // 2)
+    pairs = torch.view_as_complex(vectors.float().unflatten(-1, (-1, 2)))
+    return torch.view_as_real(pairs * turns).flatten(-2).to(vectors.dtype)
 
 
 class Block(nn.Module):
@@ -237,7 +238,7 @@ class Recommender(PreTrainedModel):
         states, items = self.output_weights(self.encode(input_ids, lengths, user_ids, filled)[: len(scored)])
         states = states.to(self.loss_dtype)
         if self.negatives is None:
-            loss = chunked_cross_entropy(states, items, self.item_bias, targets)
+            loss = full_softmax(states, items, self.item_bias, targets)
         else:
             loss = sampled_softmax(states, items, self.item_bias, targets, self.negatives)
         return RecommenderOutput(
