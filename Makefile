@@ -11,7 +11,7 @@ PIP_ARGS ?=
 
 SNAKEMAKE = PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores $(CORES) $(if $(filter full,$(STUDY)),--sdm conda) --configfile $(CONFIG) --
 
-.PHONY: help report test lint format lock schema bench bench-data bench-amazon bench-recsys clean
+.PHONY: help report test lint format lock schema plan bench bench-data bench-amazon bench-recsys bench-llm clean
 
 help: ## these lines
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -51,7 +51,11 @@ lock: ## envs/requirements.txt, the exact versions, from envs/requirements.in
 	.venv-lock/bin/python -m pip freeze | sed 's/+cpu$$//' >> envs/requirements.txt
 	rm -rf .venv-lock
 
-bench: bench-data bench-amazon bench-recsys ## all measurements of speed and memory, into results/bench/
+plan: STUDY = full
+plan: .venv/ready ## what each language-model run needs of a GPU (STUDY=full), before anything is downloaded
+	@$(BIN)/python workflow/scripts/plan_memory.py --configfile $(CONFIG)
+
+bench: bench-data bench-amazon bench-recsys bench-llm ## all measurements of speed and memory, into results/bench/
 
 bench-data: .venv/ready ## preparing 20 million ratings, beside pandas
 	$(BIN)/python workflow/scripts/bench_data.py --output results/bench/data.json
@@ -63,5 +67,9 @@ bench-recsys: .venv/ready ## training SASRec, beside RecTools; 25 minutes on two
 	@$(SNAKEMAKE) data/prepared/movielens-100k/interactions.parquet
 	$(BIN)/python workflow/scripts/bench_recsys.py --pip-args="$(PIP_ARGS)" --output results/bench/recsys.json
 
+bench-llm: .venv/ready ## training SmolLM2, beside TRL; perplexity beside lm-eval; 25 minutes on two cores
+	@$(SNAKEMAKE) data/prepared/wikipedia-sample/documents.parquet data/models/smollm2-135m-instruct data/models/tiny-random-llama
+	$(BIN)/python workflow/scripts/bench_llm.py --pip-args="$(PIP_ARGS)" --output results/bench/llm.json
+
 clean: ## remove what the workflow made; downloads, models and .venv stay
-	rm -rf results checkpoints logs data/pairs data/prepared .snakemake
+	rm -rf results checkpoints logs data/pairs data/blocks data/prepared .snakemake

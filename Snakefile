@@ -14,6 +14,9 @@ include: "rules/movie_preference.smk"
 include: "rules/recommenders.smk"
 include: "rules/ssept.smk"
 include: "rules/bert4rec.smk"
+include: "rules/language_models.smk"
+include: "rules/wikitext.smk"
+include: "rules/climate.smk"
 include: "rules/report.smk"
 
 
@@ -28,6 +31,8 @@ localrules:
     movie_preference,
     ssept,
     bert4rec,
+    wikitext,
+    climate,
     fetch,
     write_run_config,
     tables,
@@ -41,4 +46,6 @@ rule all:
         rules.movie_preference.input,
         rules.ssept.input,
         rules.bert4rec.input,
+        rules.wikitext.input,
+        rules.climate.input,
         rules.report.input,

@@ -13,10 +13,20 @@ sys.path.insert(0, str(SCRIPTS))
 
 from snakemake.settings.types import DeploymentMethod
 
-from frugal.config.registry import kind_of, load_datasets, load_models, missing_token
-from frugal.config.study import BASE, BASELINES, RECOMMENDERS, STAGES, load_study, plain, resolve
+from frugal.config.registry import DOCUMENT_FORMATS, kind_of, load_datasets, load_models, missing_token
+from frugal.config.study import (
+    BASE,
+    BASELINES,
+    LANGUAGE_MODELS,
+    RECOMMENDERS,
+    STAGES,
+    load_study,
+    plain,
+    resolve,
+)
 from frugal.config.yaml_files import read_yaml
 from frugal.errors import FrugalError
+from frugal.files import sha256_tree
 from frugal.fingerprint import code_hash, settings_hash
 
 CONFIG_FILE = str(workflow.configfiles[-1]) if workflow.configfiles else "config/config.yaml"
@@ -106,6 +116,20 @@ def gpus(experiment):
     return lambda wildcards: run_of(wildcards, experiment).training.gpus
 
 
+def gpus_of_run(wildcards):
+    return run_of(wildcards, wildcards.experiment).training.gpus
+
+
+def holds_documents(name):
+    """Whether a data set is made of texts or PDFs; the others are interactions."""
+    return DATASETS[name].sources[0].format in DOCUMENT_FORMATS
+
+
+def one_of(names):
+    """A wildcard's constraint: these names and no others."""
+    return "|".join(sorted(names)) or "(?!)"
+
+
 # The recommender experiments.
 
 RECOMMENDER = f"{RESULTS}/{{experiment}}/{{variant}}"
@@ -190,6 +214,52 @@ def efficiency_settings(wildcards):
     return json.dumps({"run": plain(shared), "efficiency": plain(efficiency)})
 
 
+# The experiments in which a language model learns a corpus.
+
+LANGUAGE_MODEL = f"{RESULTS}/{{experiment}}/{{variant}}"
+BLOCKS = f"data/blocks/{STUDY.study}/{{experiment}}/{{variant}}"
+RATING = f"{RESULTS}/{{experiment}}/rating"
+
+
+def language_model_results(experiment):
+    """Everything that an experiment leaves behind."""
+    folder, shared = f"{RESULTS}/{experiment}", SHARED[experiment]
+    files = ["metrics.json", "documents.parquet", "answers.jsonl", "config.yaml"]
+    results = expand(f"{folder}/{{run}}/{{file}}", run=RUNS[experiment], file=files)
+    results += expand(f"{folder}/{{variant}}/README.md", variant=TRAINED[experiment])
+    results += [f"{folder}/rating/sheet.html"] if shared.prompts.texts else []
+    results += [f"{folder}/rating/ratings.json"] if shared.rating.sheets else []
+    return results + ([f"{folder}/ladder/measurements.json"] if ladder_of(experiment) else [])
+
+
+def ladder_of(experiment):
+    """The memory ladder that an experiment measures, or None."""
+    return getattr(getattr(STUDY, experiment), "ladder", None)
+
+
+def ladder_settings(wildcards):
+    """What the ladder measures, as JSON: the experiment's settings, and the rungs."""
+    return json.dumps({"run": plain(SHARED[wildcards.experiment]), "ladder": plain(ladder_of(wildcards.experiment))})
+
+
+def principal(experiment):
+    """The variant that comparisons are about: `tuned`, or else the first."""
+    return "tuned" if "tuned" in TRAINED[experiment] else TRAINED[experiment][0]
+
+
+def documents(wildcards):
+    return f"data/prepared/{run_of(wildcards, wildcards.experiment).dataset}/documents.parquet"
+
+
+def language_model(wildcards):
+    return f"data/models/{run_of(wildcards, wildcards.experiment).base_model}"
+
+
+def of_trained(wildcards, file):
+    """A file that training leaves behind; the base model has none."""
+    return [] if wildcards.variant == BASE else f"{RESULTS}/{wildcards.experiment}/{wildcards.variant}/{file}"
+
+
 def check_names():
     """Every data set and model that the study names is in its table."""
     for experiment, runs in RUNS.items():
@@ -202,6 +272,10 @@ def check_names():
                     where = experiment if variant == BASE else f"{experiment}.variants.{variant}"
                     known = ", ".join(sorted(table))
                     sys.exit(f"error: {CONFIG_FILE}: {where}.{key}: '{name}' is not known; known: {known}")
+            if holds_documents(run.dataset) != (experiment in LANGUAGE_MODELS):
+                where = experiment if variant == BASE else f"{experiment}.variants.{variant}"
+                wanted = "texts or PDFs" if experiment in LANGUAGE_MODELS else "interactions"
+                sys.exit(f"error: {CONFIG_FILE}: {where}.dataset: '{run.dataset}' does not hold {wanted}")
     for name in STUDY.local_paths:
         if name not in DATASETS and name not in MODELS:
             sys.exit(f"error: {CONFIG_FILE}: local_paths.{name}: no data set or model has this name")

@@ -1,14 +1,20 @@
 # From a name in config/datasets.yaml or config/models.yaml to prepared files. Only `fetch` uses the network.
 
 
+USED = sorted({run.dataset for runs in RUNS.values() for run in runs.values()})
+USED_DOCUMENTS = [name for name in USED if holds_documents(name)]
+USED_INTERACTIONS = [name for name in USED if not holds_documents(name)]
+
+
 rule data:
     """The prepared data of every experiment."""
     input:
         expand(
             "data/prepared/{name}/{file}",
-            name=sorted({run.dataset for runs in RUNS.values() for run in runs.values()}),
+            name=USED_INTERACTIONS,
             file=["interactions.parquet", "items.parquet"],
         ),
+        expand("data/prepared/{name}/documents.parquet", name=USED_DOCUMENTS),
 
 
 rule models:
@@ -49,6 +55,8 @@ rule prepare_interactions:
         "logs/prepare_interactions/{name}.log",
     benchmark:
         "logs/prepare_interactions/{name}.benchmark.tsv"
+    wildcard_constraints:
+        name=one_of(name for name in DATASETS if not holds_documents(name)),
     conda:
         "../envs/base.yaml"
     threads: 2
@@ -58,6 +66,31 @@ rule prepare_interactions:
     shell:
         "python workflow/scripts/prepare_interactions.py --table config/datasets.yaml --name {wildcards.name}"
         " --raw {input.raw} --interactions {output.interactions} --items {output.catalogue}"
+        " --summary {output.summary} 2>&1 | tee {log}"
+
+
+rule prepare_documents:
+    """Articles, texts or PDFs to clean text, with a manifest that says what became of each."""
+    input:
+        raw="data/raw/{name}",
+    output:
+        documents="data/prepared/{name}/documents.parquet",
+        manifest="data/prepared/{name}/manifest.parquet",
+        summary="data/prepared/{name}/summary.json",
+    log:
+        "logs/prepare_documents/{name}.log",
+    benchmark:
+        "logs/prepare_documents/{name}.benchmark.tsv"
+    wildcard_constraints:
+        name=one_of(filter(holds_documents, DATASETS)),
+    conda:
+        "../envs/documents.yaml"
+    params:
+        code=depends_on("prepare_documents.py"),
+        entry=entry_of,
+    shell:
+        "python workflow/scripts/prepare_documents.py --table config/datasets.yaml --name {wildcards.name}"
+        " --raw {input.raw} --documents {output.documents} --manifest {output.manifest}"
         " --summary {output.summary} 2>&1 | tee {log}"
 
 

@@ -122,21 +122,3 @@ rule score_preference_baselines:
         "python workflow/scripts/score_preference_baselines.py --config {input.config}"
         " --interactions {input.interactions} --items {input.catalogue} --test {input.test}"
         " --results {params.folder} 2>&1 | tee {log}"
-
-
-rule describe_adapter:
-    """The adapter's model card, from its results."""
-    input:
-        config=f"{MOVIE_PREFERENCE}/{{variant}}/config.yaml",
-        metrics=f"{MOVIE_PREFERENCE}/{{variant}}/metrics.json",
-    output:
-        f"{MOVIE_PREFERENCE}/{{variant}}/README.md",
-    log:
-        f"logs/{STUDY.study}/describe_adapter/{{variant}}.log",
-    conda:
-        "../envs/report.yaml"
-    params:
-        code=depends_on("describe_adapter.py"),
-    shell:
-        "python workflow/scripts/describe_adapter.py --experiment movie_preference --config {input.config}"
-        " --metrics {input.metrics} --output {output} 2>&1 | tee {log}"

@@ -2,7 +2,6 @@
 
 import os
 
-from frugal.files import sha256_tree
 from frugal.report.contents import (
     FIGURES,
     FIGURE_FORMATS,
@@ -24,9 +23,15 @@ REPORTED = {
 REPORTED_RUNS = [f"{experiment}/{name}" for experiment, names in REPORTED.items() for name in names]
 MODEL_RUNS = [f"{experiment}/{name}" for experiment in RUNS for name in RUNS[experiment]]
 PREFERENCE_RUNS = [run for run in MODEL_RUNS if run.startswith("movie_preference/")]
+CORPUS_RUNS = [run for run in MODEL_RUNS if run.startswith(tuple(f"{name}/" for name in LANGUAGE_MODELS))]
+PREDICTING_RUNS = [run for run in REPORTED_RUNS if run not in CORPUS_RUNS]
 # A recommender run trains a model a seed, and each has a history of its own.
 HISTORIES = [
-    *(f"{RESULTS}/movie_preference/{name}/history.csv" for name in TRAINED["movie_preference"]),
+    *(
+        f"{RESULTS}/{experiment}/{name}/history.csv"
+        for experiment in ("movie_preference", *LANGUAGE_MODELS)
+        for name in TRAINED[experiment]
+    ),
     *(
         f"{RESULTS}/{experiment}/{name}/seeds/{seed}/history.csv"
         for experiment in RECOMMENDERS
@@ -37,6 +42,23 @@ HISTORIES = [
 # Speed and memory by size and mode are measured only where the configuration says how.
 MEASURED = [experiment for experiment in RECOMMENDERS if efficiency_of(experiment)]
 EFFICIENCY = [f"{RESULTS}/{experiment}/efficiency/measurements.json" for experiment in MEASURED]
+LADDERS = [experiment for experiment in LANGUAGE_MODELS if ladder_of(experiment)]
+# What the report knows of the language models beside the files of their runs.
+CORPUS_FILES = [
+    *expand("data/prepared/{name}/manifest.parquet", name=USED_DOCUMENTS),
+    *(
+        f"data/blocks/{STUDY.study}/{experiment}/{name}/blocks.json"
+        for experiment in LANGUAGE_MODELS
+        for name in TRAINED[experiment]
+    ),
+    *(f"{RESULTS}/{run}/{file}" for run in CORPUS_RUNS for file in ("documents.parquet", "answers.jsonl")),
+    *(f"{RESULTS}/{experiment}/ladder/measurements.json" for experiment in LADDERS),
+    *(
+        f"{RESULTS}/{experiment}/rating/ratings.json"
+        for experiment in LANGUAGE_MODELS
+        if SHARED[experiment].rating.sheets
+    ),
+]
 # The tables and figures of the experiments that this study has.
 TABLE_NAMES = [name for experiment, names in TABLES.items() if experiment in RUNS for name in names]
 FIGURE_NAMES = {experiment: names for experiment, names in FIGURES.items() if experiment in RUNS}
@@ -44,8 +66,10 @@ FIGURE_NAMES = {experiment: names for experiment, names in FIGURES.items() if ex
 CONFIG_OPTION = os.path.relpath(CONFIG_FILE, ROOT)
 CONFIG_OPTION = "" if CONFIG_OPTION == "config/config.yaml" else f"--configfile {quote(CONFIG_OPTION)}"
 MEASURED_OPTION = f"--efficiency {' '.join(MEASURED)}" if MEASURED else ""
+LADDER_OPTION = f"--ladder {' '.join(LADDERS)}" if LADDERS else ""
 REPORT_OPTIONS = (
-    f"--results {RESULTS} --study {STUDY.study} --runs {' '.join(REPORTED_RUNS)} {MEASURED_OPTION} {CONFIG_OPTION}"
+    f"--results {RESULTS} --study {STUDY.study} --runs {' '.join(REPORTED_RUNS)} {MEASURED_OPTION} {LADDER_OPTION}"
+    f" {CONFIG_OPTION}"
 )
 
 
@@ -82,12 +106,11 @@ rule make_tables:
     input:
         configs=expand(f"{RESULTS}/{{run}}/config.yaml", run=MODEL_RUNS),
         metrics=expand(f"{RESULTS}/{{run}}/metrics.json", run=REPORTED_RUNS),
-        predictions=expand(f"{RESULTS}/{{run}}/predictions.parquet", run=REPORTED_RUNS),
-        summaries=expand(
-            "data/prepared/{name}/summary.json",
-            name=sorted({run.dataset for runs in RUNS.values() for run in runs.values()}),
-        ),
+        predictions=expand(f"{RESULTS}/{{run}}/predictions.parquet", run=PREDICTING_RUNS),
+        summaries=expand("data/prepared/{name}/summary.json", name=USED),
+        histories=HISTORIES,
         efficiency=EFFICIENCY,
+        corpora=CORPUS_FILES,
     output:
         rules.tables.input,
     log:
@@ -112,6 +135,7 @@ rule plot_figures:
         predictions=expand(f"{RESULTS}/{{run}}/predictions.parquet", run=PREFERENCE_RUNS),
         histories=HISTORIES,
         efficiency=EFFICIENCY,
+        corpora=CORPUS_FILES,
     output:
         [
             (
@@ -150,6 +174,7 @@ rule write_report:
         metrics=expand(f"{RESULTS}/{{run}}/metrics.json", run=REPORTED_RUNS),
         examples=expand(f"{RESULTS}/{{run}}/examples.jsonl", run=PREFERENCE_RUNS),
         efficiency=EFFICIENCY,
+        corpora=CORPUS_FILES,
     output:
         f"{REPORT}/report.md",
         report(
@@ -171,3 +196,21 @@ rule write_report:
         folder=lambda wildcards, output: Path(output[0]).parent,
     shell:
         "python workflow/scripts/write_report.py {params.options} --report {params.folder} 2>&1 | tee {log}"
+
+
+rule describe_adapter:
+    """The adapter's model card, from its results."""
+    input:
+        config=f"{RESULTS}/{{experiment}}/{{variant}}/config.yaml",
+        metrics=f"{RESULTS}/{{experiment}}/{{variant}}/metrics.json",
+    output:
+        f"{RESULTS}/{{experiment}}/{{variant}}/README.md",
+    log:
+        f"logs/{STUDY.study}/describe_adapter/{{experiment}}/{{variant}}.log",
+    conda:
+        "../envs/report.yaml"
+    params:
+        code=depends_on("describe_adapter.py"),
+    shell:
+        "python workflow/scripts/describe_adapter.py --experiment {wildcards.experiment} --config {input.config}"
+        " --metrics {input.metrics} --output {output} 2>&1 | tee {log}"

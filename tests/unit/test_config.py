@@ -117,7 +117,7 @@ BROKEN = [
         r"evaluation.bootstrap: unknown key; did you mean 'bootstrap_samples'\?",
     ),
     (f"{MP}.variants", {}, r"movie_preference.variants: Dictionary should have at least 1 item"),
-    (f"{MP}.variants", {"base": {}}, r"variants.base: a variant's name is made of .*'base' and names"),
+    (f"{MP}.variants", {"base": {}}, r"variants.base: a variant's name is made of .*'base', .* are taken"),
     (f"{MP}.variants", {"baseline_x": {}}, r"variants.baseline_x: a variant's name is made of .*are taken"),
     (f"{MP}.model.compute_dtype", "float16", r"movie_preference: compute_dtype 'float16' needs a GPU"),
     (f"{MP}.training.report_to", ["wandb"], r"training.report_to: wandb is not installed; install it"),

@@ -7,10 +7,8 @@ turns, so that a busy machine is busy for both. RecTools lives in an environment
 import argparse
 import json
 import math
-import os
 import shlex
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -19,12 +17,13 @@ from typing import Any
 
 import numpy as np
 
+from frugal.benchmarks import peer_python, run_logged
 from frugal.config.errors import validate
 from frugal.config.recommenders import RecommenderRun
 from frugal.config.study import load_study, resolve
 from frugal.config.yaml_files import read_yaml
 from frugal.errors import FrugalError, run_script
-from frugal.files import read_json, sha256_file, write_json, write_text
+from frugal.files import read_json, write_json
 from frugal.hardware import describe_hardware, keep_freed_memory, package_versions, peak_rss_mb
 from frugal.recsys.histories import Histories, Split, in_time_order
 
@@ -180,39 +179,6 @@ def train_here(settings: dict[str, Any]) -> None:
     write_json(settings["output"], result | {"peak_rss_mb": peak_rss_mb(), "versions": package_versions()})
 
 
-def peer_python(folder: Path, pip_args: list[str]) -> str:
-    """The interpreter of RecTools' environment, which is made when it is missing or its requirements have changed."""
-    python, stamp = folder / "bin/python", folder / "requirements.sha256"
-    wanted = sha256_file(REQUIREMENTS)
-    if not stamp.is_file() or stamp.read_text() != wanted:
-        print(f"making RecTools' environment in {folder}", file=sys.stderr, flush=True)
-        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *pip_args]
-        for command in ([sys.executable, "-m", "venv", "--clear", str(folder)], [*pip, "-r", str(REQUIREMENTS)]):
-            if subprocess.run(command).returncode:
-                raise FrugalError(f"{folder}: RecTools' environment cannot be made: {shlex.join(command)} failed")
-        write_text(stamp, wanted)
-    return str(python)
-
-
-def run_logged(command: list[str], log: Path, timeout_minutes: float = TIMEOUT_MINUTES) -> None:
-    """Run a command with THREADS threads; what it prints goes to ``log``.
-
-    Raises:
-        FrugalError: it failed, or took longer than the time allowed.
-    """
-    log.parent.mkdir(parents=True, exist_ok=True)
-    environment = {**os.environ, "OMP_NUM_THREADS": str(THREADS)}
-    with log.open("w") as stream:
-        try:
-            code = subprocess.run(
-                command, stdout=stream, stderr=subprocess.STDOUT, env=environment, timeout=timeout_minutes * 60
-            ).returncode
-        except subprocess.TimeoutExpired:
-            raise FrugalError(f"a run was not finished after {timeout_minutes:g} minutes; see {log}") from None
-    if code:
-        raise FrugalError(f"a run failed with exit code {code}; see {log}")
-
-
 def summarise_run(result: dict[str, Any], warm_up: float, target: float | None) -> dict[str, Any]:
     """One run's figures, of its steps (seconds, positions) and epochs (seconds, NDCG@10, HR@10).
 
@@ -303,7 +269,7 @@ def carry_out(run: dict[str, Any], folder: Path, logs: Path, python: str) -> tup
         command = [python, str(SCRIPTS / "peers/rectools_sasrec.py")]
     else:
         command = [sys.executable, __file__, "--train"]
-    run_logged([*command, str(folder / f"{name}.settings.json")], logs / f"{name}.log")
+    run_logged([*command, str(folder / f"{name}.settings.json")], logs / f"{name}.log", THREADS, TIMEOUT_MINUTES)
     result = read_json(settings["output"])
     figures = summarise_run(result, settings["warm_up"], settings["target"])
     figures = {key: run[key] for key in ("task", "round", "system")} | {"items": result["items"]} | figures
@@ -315,7 +281,7 @@ def matmul_shares(folder: Path, logs: Path) -> dict[str, float | None]:
     """Mode -> the share of the machine's matrix-multiply peak that the 85M model's training step reaches."""
     output = folder / "efficiency.json"
     command = [sys.executable, str(SCRIPTS / "measure_efficiency.py"), "--settings", json.dumps(LARGE)]
-    run_logged([*command, "--output", str(output)], logs / "efficiency.log")
+    run_logged([*command, "--output", str(output)], logs / "efficiency.log", THREADS, TIMEOUT_MINUTES)
     return {row["mode"]: row["matmul_peak_share"] for row in read_json(output)["rows"]}
 
 
@@ -348,7 +314,11 @@ def main() -> None:
     recipe = read_recipe(options.config) if "time_to_quality" in options.tasks else {}
     logs = options.output.parent / "logs"
     comparisons = plan(recipe, options.rounds, [task for task in options.tasks if task != "matmul_peak"])
-    python = peer_python(options.output.parent / "peers/rectools", shlex.split(options.pip_args)) if comparisons else ""
+    python = (
+        peer_python(options.output.parent / "peers/rectools", REQUIREMENTS, shlex.split(options.pip_args))
+        if comparisons
+        else ""
+    )
     figures, versions, shares = [], {}, {}
     with tempfile.TemporaryDirectory(prefix="frugal-bench-") as folder:
         write_data(Path(folder), options.interactions)

@@ -28,6 +28,7 @@ def main() -> None:
         reason = f"{args.metrics}: cannot be read ({first_line(error)})"
         raise FrugalError(f"{reason}; run `snakemake {args.metrics}`") from None
     card = model_card(
+        args.experiment,
         json.loads(run.model_dump_json()),
         record,
         load_entry(args.models, run.base_model),

@@ -4,13 +4,15 @@ import argparse
 from pathlib import Path
 
 from frugal.errors import run_script
-from frugal.report.contents import RECOMMENDERS, TABLES
+from frugal.report.contents import LANGUAGE_MODELS, RECOMMENDERS, TABLES
+from frugal.report.language_models import tables as language_models
 from frugal.report.movie_preference import tables as movie_preference
 from frugal.report.recommenders import tables as recommenders
 from frugal.report.results import add_arguments, from_arguments
 from frugal.report.tables import save
 
 MODULES = {"movie_preference": movie_preference} | dict.fromkeys(RECOMMENDERS, recommenders)
+MODULES |= dict.fromkeys(LANGUAGE_MODELS, language_models)
 
 
 def main() -> None:

@@ -4,13 +4,15 @@ import argparse
 from pathlib import Path
 
 from frugal.errors import run_script
-from frugal.report.contents import FIGURES, RECOMMENDERS
+from frugal.report.contents import FIGURES, LANGUAGE_MODELS, RECOMMENDERS
 from frugal.report.figures import save, style
+from frugal.report.language_models import figures as language_models
 from frugal.report.movie_preference import figures as movie_preference
 from frugal.report.recommenders import figures as recommenders
 from frugal.report.results import add_arguments, from_arguments
 
 MODULES = {"movie_preference": movie_preference} | dict.fromkeys(RECOMMENDERS, recommenders)
+MODULES |= dict.fromkeys(LANGUAGE_MODELS, language_models)
 
 
 def main() -> None:

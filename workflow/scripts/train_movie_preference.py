@@ -8,9 +8,10 @@ from pathlib import Path
 from frugal.config.study import STAGES, plain
 from frugal.data.preference import read_jsonl
 from frugal.errors import run_script
-from frugal.files import atomic_path, exclusive, sha256_file, sha256_tree, write_json, write_text
+from frugal.files import exclusive, sha256_file, sha256_tree, write_json, write_text
 from frugal.fingerprint import fingerprint
-from frugal.hardware import choose_device, keep_freed_memory
+from frugal.hardware import choose_device, steady_memory
+from frugal.llm.command import WATCHING, save_adapter
 from frugal.runs import load_run
 
 
@@ -24,56 +25,42 @@ def main() -> int | None:
     parser.add_argument("--history", required=True, type=Path, help="output: the loss history, CSV")
     parser.add_argument("--training", required=True, type=Path, help="output: the training record, JSON")
     args = parser.parse_args()
-    keep_freed_memory()
+    steady_memory()
     run = load_run(args.config, "movie_preference")
     records = read_jsonl(args.train)
     # Another model, other settings, data or code never continue from this run's checkpoints.
     settings = plain(run, STAGES["movie_preference"]["training"])
-    for key in ("deadline_minutes", "save_steps", "logging_steps", "report_to"):
-        settings["training"].pop(key)  # they change how a run is watched, not what it learns
+    for key in WATCHING:
+        settings["training"].pop(key)
     key = fingerprint(__file__, [settings, sha256_file(args.train), sha256_tree([args.base_model])])
 
     if run.backend == "unsloth":
         import unsloth  # noqa: F401  (patches trl, peft and transformers, so it comes before them)
 
-    from frugal.llm import training
-    from frugal.llm.loading import load_base_model, load_tokenizer
     from frugal.llm.prompts import encode_example
+    from frugal.llm.training import history_csv, load_for_run, train_adapter
     from frugal.training import EXIT_DEADLINE, DeadlineReached
 
-    device = choose_device(run.training.gpus)
-    if run.backend == "unsloth":
-        from frugal.llm.unsloth_backend import load_for_training
-
-        model, tokenizer = load_for_training(
-            str(args.base_model), run.model, run.lora, run.training.gradient_checkpointing, run.seed
-        )
-    else:
-        model, tokenizer = (
-            load_base_model(args.base_model, run.model, device),
-            load_tokenizer(args.base_model),
-        )
+    model, tokenizer, lora = load_for_run(args.base_model, run, choose_device(run.training.gpus))
     try:
         with exclusive(args.checkpoints, "training"):
-            trainer, record = training.train_adapter(
+            trainer, record = train_adapter(
                 model,
                 tokenizer,
                 [encode_example(tokenizer, record, run.model.max_length) for record in records],
-                lora=run.lora if run.backend == "transformers" else None,
-                training=run.training,
-                model_settings=run.model,
-                seed=run.seed,
-                checkpoints=args.checkpoints / key,
-                run_name=f"movie_preference/{args.adapter.parent.name}",
+                lora,
+                run.training,
+                run.model,
+                run.seed,
+                args.checkpoints / key,
+                f"movie_preference/{args.adapter.parent.name}",
+                packed=run.backend == "transformers",
             )
     except DeadlineReached as reached:
         print(f"deadline: saved at {reached}; run again to continue", file=sys.stderr)
         return EXIT_DEADLINE
-    with atomic_path(args.adapter) as temporary:
-        trainer.model.save_pretrained(temporary, safe_serialization=True)
-        tokenizer.save_pretrained(temporary)
-        (temporary / "README.md").unlink(missing_ok=True)  # an empty form; the model card is made from the results
-    write_text(args.history, training.history_csv(trainer))
+    save_adapter(trainer.model, tokenizer, args.adapter)
+    write_text(args.history, history_csv(trainer))
     write_json(args.training, record)
     shutil.rmtree(args.checkpoints, ignore_errors=True)
     return None

@@ -17,6 +17,7 @@ from frugal.config.registry import (
     PathSource,
     RandomSource,
     UrlSource,
+    UrlsSource,
 )
 from frugal.data import fetch as module
 from frugal.data import registries
@@ -371,3 +372,66 @@ def test_a_python_without_pip_is_told_so(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(registries.sys, "executable", str(fake))
     with pytest.raises(SourceUnavailable, match="ensurepip"):
         registries._run_pip(package(), tmp_path, [])
+
+
+def several(server: FaultyServer, **more: Any) -> UrlsSource:
+    return UrlsSource(urls=(server.url("a.pdf"), server.url("b.pdf")), file="reports", format="pdf", **more)
+
+
+def test_several_addresses_give_several_files(server: FaultyServer, tmp_path: Path) -> None:
+    fetch("r", entry(several(server)), tmp_path / "raw", downloads=tmp_path / "dl", patience=QUICK)
+    found = contents(tmp_path / "raw")
+    assert found.keys() == {"a.pdf", "b.pdf", "source.json"}
+    record = json.loads(found["source.json"])
+    assert record["source"] == {"urls": [server.url("a.pdf"), server.url("b.pdf")]}
+    assert record["members"]["b.pdf"]["sha256"] == sha256(server.content)
+    # What lies in downloads is not fetched again, and what else lies there is not taken.
+    (tmp_path / "dl" / "reports" / "c.pdf").write_bytes(b"another")
+    (tmp_path / "dl" / "reports" / "b.pdf").unlink()
+    fetch("r", entry(several(server)), tmp_path / "again", downloads=tmp_path / "dl", patience=QUICK)
+    assert len(server.ranges) == 3
+    assert contents(tmp_path / "again") == found
+
+
+def test_one_missing_file_of_several_is_an_error_that_lists_them(server: FaultyServer, tmp_path: Path) -> None:
+    server.faults = ["no-range", 404]
+    with pytest.raises(FrugalError, match=r"dl/reports \(the files a\.pdf, b\.pdf\)"):
+        fetch("r", entry(several(server)), tmp_path / "raw", downloads=tmp_path / "dl", patience=QUICK)
+    assert not (tmp_path / "raw").exists()
+
+
+def test_a_local_folder_stands_for_several_addresses(server: FaultyServer, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    (copy / "a.pdf").write_bytes(b"%PDF-a")
+    with pytest.raises(FrugalError, match=r"without the members a\.pdf, b\.pdf"):
+        fetch("r", entry(several(server)), tmp_path / "raw", downloads=tmp_path / "dl", local=copy)
+    with pytest.raises(FrugalError, match="must be a folder with the files of 'r'"):
+        fetch("r", entry(several(server)), tmp_path / "raw", downloads=tmp_path / "dl", local=copy / "a.pdf")
+    (copy / "b.pdf").write_bytes(b"%PDF-b")
+    fetch("r", entry(several(server)), tmp_path / "raw", downloads=tmp_path / "dl", local=copy)
+    assert server.ranges == []
+    assert contents(tmp_path / "raw")["b.pdf"] == b"%PDF-b"
+
+
+def test_a_folder_of_pdfs_gives_its_pdfs_with_their_folders(tmp_path: Path) -> None:
+    for name in ("a.pdf", "sub/a.pdf", "sub/deep/B.PDF", "a.tex", "build/log.txt", ".hidden/c.pdf"):
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / name).write_text(name)
+    source = PathSource(path=str(tmp_path / "in"), format="pdf")
+    fetch("r", entry(source), tmp_path / "raw", downloads=tmp_path / "dl")
+    members = json.loads((tmp_path / "raw" / "source.json").read_text())["members"]
+    assert list(members) == ["a.pdf", "sub/a.pdf", "sub/deep/B.PDF"]
+    assert (tmp_path / "raw" / "sub" / "deep" / "B.PDF").read_text() == "sub/deep/B.PDF"
+    (tmp_path / "in" / "two\nlines.pdf").write_text("x")
+    with pytest.raises(FrugalError, match=r"'two\\nlines\.pdf' is no name of printable text"):
+        fetch("r", entry(source), tmp_path / "raw", downloads=tmp_path / "dl")
+
+
+def test_a_packed_dump_stays_packed(tmp_path: Path) -> None:
+    (tmp_path / "dump.xml.bz2").write_bytes(b"BZh91AY&SY")
+    source = PathSource(path=str(tmp_path / "dump.xml.bz2"), format="wikipedia-dump")
+    fetch("w", entry(source), tmp_path / "raw", downloads=tmp_path / "dl")
+    members = json.loads((tmp_path / "raw" / "source.json").read_text())["members"]
+    assert members["data"]["file"] == "dump.xml.bz2"
+    assert (tmp_path / "raw" / "dump.xml.bz2").read_bytes() == b"BZh91AY&SY"

@@ -48,8 +48,8 @@ def test_the_tables_that_come_with_the_project() -> None:
             "{url: http://x/a.zip, sha255: x}",
             "datasets.mine.sources.0.sha255: unknown key; did you mean 'sha256'",
         ),
-        ("{url: http://x/a.zip, path: a.zip}", "needs exactly one of url, package, path; found url and path"),
-        ("{hub: org/x, revision: main}", "needs exactly one of url, package, path; found hub"),
+        ("{url: http://x/a.zip, path: a.zip}", "needs exactly one of url, urls, package, path; found url and path"),
+        ("{hub: org/x, revision: main}", "needs exactly one of url, urls, package, path; found hub"),
         ("{format: csv}", "needs exactly one of .* found none"),
         ("just words", "needs exactly one of"),
         ("{url: file:///etc/passwd}", "must be an http or https address"),
@@ -63,6 +63,13 @@ def test_the_tables_that_come_with_the_project() -> None:
         ("{path: a, encoding: utf-16}", "must be utf-8 or an encoding of one byte"),
         ("{path: a, encoding: no-such}", "must be utf-8 or an encoding of one byte"),
         ("{path: a, separator: ''}", "separator"),
+        ("{path: a, format: wikitext, members: {train: a, test: b}}", "files of 'train', 'validation' and 'test'"),
+        ("{urls: [http://x/a.pdf], format: pdf}", "sources.0.file: this key is required"),
+        ("{urls: [], file: reports}", "sources.0.urls"),
+        ("{urls: [ftp://x/a.pdf], file: reports}", "must be an http or https address"),
+        ("{urls: [http://x/a.pdf, http://y/a.pdf], file: reports}", "a file name of its own"),
+        ("{urls: [http://x/], file: reports}", "a file name of its own"),
+        ("{urls: [http://x/a.pdf], file: reports, size: 3}", "urls goes without sha256, md5 and size"),
         ("{package: 'recbole>=1', file: a.whl}", "sources.0.package"),
         ("{package: '--index-url==1', file: a.whl}", "sources.0.package"),
         ("{package: recbole==1.2.1}", "sources.0.file: this key is required"),
@@ -81,6 +88,10 @@ def test_a_mistake_in_a_source_is_named(tmp_path: Path, source: str, words: str)
         ("    titel: x\n", "datasets.mine.titel: unknown key; did you mean 'title'"),
         ("    on_bad_rows: ignore\n", "on_bad_rows: must be 'error' or 'skip'"),
         ("    min_interactions: 0\n", "datasets.mine.min_interactions"),
+        ("    pdf_reader: pypdf2\n", "pdf_reader: must be 'pypdf' or 'PyPDF2'"),
+        ("    page_seconds: 0\n", "datasets.mine.page_seconds"),
+        ("    near_duplicate_similarity: 1.5\n", "datasets.mine.near_duplicate_similarity"),
+        ("    min_characters: -1\n", "datasets.mine.min_characters"),
         ("    rating_range: [5, 1]\n", r"rating_range must be \[lowest, highest\]"),
         ("    title: again\n", "line 6: not valid YAML: the key 'title' is given twice"),
         ("  mine:\n    title: x\n", "line 6: not valid YAML: the key 'mine' is given twice"),
@@ -104,6 +115,17 @@ def test_tables_that_are_none(tmp_path: Path) -> None:
         (tmp_path / "t.yaml").write_bytes(data)
         with pytest.raises(FrugalError, match=r"t\.yaml"):
             load_datasets(tmp_path / "t.yaml")
+
+
+def test_the_sets_of_documents_that_come_with_the_project() -> None:
+    datasets = load_datasets(CONFIG / "datasets.yaml")
+    forms = {name: {source.format for source in entry.sources} for name, entry in datasets.items()}
+    assert forms["wikitext-2-raw"] == {"wikitext"}
+    assert forms["wikipedia-sample"] == {"wikipedia-dump"}
+    assert forms["climate-chapters"] == forms["climate-reports"] == {"pdf"}
+    (reports,) = datasets["climate-reports"].sources
+    assert kind_of(reports) == "urls"
+    assert reports.by_name.keys() >= {"IPCC_AR6_SYR_LongerReport.pdf", "IPCC_AR6_WGI_SPM.pdf"}
 
 
 def test_an_entry_is_found_in_either_table() -> None:

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import bench_recsys
-from bench_recsys import made_up_histories, peer_python, plan, run_logged, shop_lengths, summarise, summarise_run
+from bench_recsys import made_up_histories, plan, shop_lengths, summarise, summarise_run
 from frugal.config.recommenders import EfficiencySettings, RecommenderRun
 from frugal.errors import FrugalError
-from frugal.files import read_json, sha256_file
+from frugal.files import read_json
 
 
 @given(st.lists(st.integers(1, 9), min_size=3, max_size=20), st.integers(0, 9))
@@ -138,31 +138,6 @@ def test_our_side_reports_steps_and_epochs(tmp_path):
     assert seconds[0] > 0
     assert len(result["epochs"]) == 3
     assert all(0 <= ndcg <= hits <= 1 for _, ndcg, hits in result["epochs"])
-
-
-def test_a_run_that_fails_names_its_log(tmp_path):
-    log = tmp_path / "logs" / "run.log"
-    with pytest.raises(FrugalError, match=r"exit code 3; see .*run\.log"):
-        run_logged([sys.executable, "-c", "print('why'); raise SystemExit(3)"], log)
-    assert log.read_text() == "why\n"
-    with pytest.raises(FrugalError, match=r"not finished.*run\.log"):
-        run_logged([sys.executable, "-c", "import time; time.sleep(60)"], log, timeout_minutes=0.005)
-
-
-def test_the_environment_is_made_once(tmp_path, monkeypatch):
-    commands = []
-    monkeypatch.setattr(
-        bench_recsys.subprocess, "run", lambda command: commands.append(command) or subprocess.CompletedProcess([], 0)
-    )
-    folder = tmp_path / "rectools"
-    assert peer_python(folder, ["--find-links", "here"]) == str(folder / "bin/python")
-    assert peer_python(folder, []) == str(folder / "bin/python")
-    assert len(commands) == 2
-    assert "--find-links" in commands[1]
-    assert (folder / "requirements.sha256").read_text() == sha256_file(bench_recsys.REQUIREMENTS)
-    (folder / "requirements.sha256").write_text("of other requirements")
-    peer_python(folder, [])
-    assert len(commands) == 4
 
 
 def test_a_study_without_the_recipe_is_named(tmp_path, monkeypatch):

@@ -251,9 +251,9 @@ def test_rotation_by_hand():
     turned = rotate(torch.tensor([[[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]]))
     expected = [[1, 0], [math.cos(1), math.sin(1)], [-math.sin(2), math.cos(2)]]
     torch.testing.assert_close(turned, torch.tensor([expected]))
-    # Of four numbers the second pair, (2, 4), turns by 100^(-2/4) = 1/10 radian a position.
-    turned = rotate(torch.tensor([[[0.0, 1.0, 0.0, 0.0]] * 2]))[0, 1]
-    torch.testing.assert_close(turned, torch.tensor([0, math.cos(0.1), 0, math.sin(0.1)]))
+    # Of four numbers the second pair turns by 100^(-2/4) = 1/10 radian a position.
+    turned = rotate(torch.tensor([[[0.0, 0.0, 1.0, 0.0]] * 2]))[0, 1]
+    torch.testing.assert_close(turned, torch.tensor([0, 0, math.cos(0.1), math.sin(0.1)]))
 
 
 def test_rotated_products_depend_on_the_distance_alone():

@@ -4,7 +4,7 @@ Keys carry the names that transformers, peft and trl use for the same thing.
 """
 
 from importlib.util import find_spec
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -77,8 +77,19 @@ class TrainingSettings(Settings):
         "adamw_8bit",
         description="The 8-bit optimisers come from bitsandbytes; 'paged' ones spill to host memory.",
     )
+    loss_chunk_tokens: int | None = Field(
+        256,
+        ge=1,
+        description="Logits of so many tokens are in memory at once; null: of all, which takes more memory and time.",
+    )
+    train_sampling_strategy: Literal["random", "group_by_length"] = Field(
+        "random", description="'group_by_length' puts rows of like length together: even steps, less random order."
+    )
     gradient_checkpointing: bool = Field(
         False, description="Recompute activations in the backward pass: less memory, about a quarter slower."
+    )
+    eval_steps: int | None = Field(
+        None, ge=1, description="Validation loss every so many optimiser steps; null: at the end of each epoch."
     )
     save_steps: int = Field(100, ge=1, description="A checkpoint every so many optimiser steps.")
     logging_steps: int = Field(5, ge=1)
@@ -93,3 +104,33 @@ class TrainingSettings(Settings):
     )
 
     _trackers = field_validator("report_to")(check_trackers)
+
+
+class AdapterRun(Settings):
+    """What every run of a language model has: data, model, adapter, training."""
+
+    dataset: str = Field(description="A data set of config/datasets.yaml that the experiment can read.")
+    base_model: str = Field(description="A model of config/models.yaml.")
+    backend: Literal["transformers", "unsloth"] = Field(
+        "transformers", description="'unsloth' is faster and needs a GPU; 'transformers' runs anywhere."
+    )
+    seed: int = Field(1, ge=0, lt=2**31)
+    model: ModelSettings = ModelSettings()
+    lora: LoraSettings = LoraSettings()
+    training: TrainingSettings = TrainingSettings()
+
+    @model_validator(mode="after")
+    def _backend_fits(self) -> Self:
+        if self.backend == "unsloth" and self.training.gpus == 0:
+            raise ValueError(
+                "backend 'unsloth' needs a GPU: set training.gpus to 1 or more, or backend to 'transformers'"
+            )
+        if self.backend == "unsloth" and self.lora.use_dora:
+            raise ValueError("backend 'unsloth' has no DoRA: set lora.use_dora to false, or backend to 'transformers'")
+        if self.backend == "unsloth" and not self.model.double_quantization:
+            raise ValueError("backend 'unsloth' always quantises doubly: set model.double_quantization to true")
+        if self.model.compute_dtype == "float16" and self.training.gpus == 0:
+            raise ValueError(
+                "compute_dtype 'float16' needs a GPU: set it to 'bfloat16' or 'float32', or training.gpus to 1"
+            )
+        return self

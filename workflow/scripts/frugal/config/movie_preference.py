@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from frugal.config.base import Settings
-from frugal.config.llm import LoraSettings, ModelSettings, TrainingSettings
+from frugal.config.llm import AdapterRun
 
 
 class SplitSettings(Settings):
@@ -69,37 +69,12 @@ class EvaluationSettings(Settings):
     calibration_bins: int = Field(10, ge=2, le=100)
 
 
-class MoviePreferenceRun(Settings):
-    """One variant, resolved: everything that one run of the experiment depends on."""
+class MoviePreferenceRun(AdapterRun):
+    """One variant, resolved: everything that one run of the experiment depends on; the data has titles and genres."""
 
-    dataset: str = Field(description="A data set of config/datasets.yaml, with titles and genres.")
-    base_model: str = Field(description="A model of config/models.yaml.")
-    backend: Literal["transformers", "unsloth"] = Field(
-        "transformers", description="'unsloth' is faster and needs a GPU; 'transformers' runs anywhere."
-    )
-    seed: int = Field(1, ge=0, lt=2**31)
     split: SplitSettings = SplitSettings()
     pairs: PairSettings = PairSettings()
-    model: ModelSettings = ModelSettings()
-    lora: LoraSettings = LoraSettings()
-    training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
-
-    @model_validator(mode="after")
-    def _backend_fits(self):
-        if self.backend == "unsloth" and self.training.gpus == 0:
-            raise ValueError(
-                "backend 'unsloth' needs a GPU: set training.gpus to 1 or more, or backend to 'transformers'"
-            )
-        if self.backend == "unsloth" and self.lora.use_dora:
-            raise ValueError("backend 'unsloth' has no DoRA: set lora.use_dora to false, or backend to 'transformers'")
-        if self.backend == "unsloth" and not self.model.double_quantization:
-            raise ValueError("backend 'unsloth' always quantises doubly: set model.double_quantization to true")
-        if self.model.compute_dtype == "float16" and self.training.gpus == 0:
-            raise ValueError(
-                "compute_dtype 'float16' needs a GPU: set it to 'bfloat16' or 'float32', or training.gpus to 1"
-            )
-        return self
 
 
 class MoviePreference(MoviePreferenceRun):

@@ -15,7 +15,7 @@ from frugal.config.errors import nearest, validate
 from frugal.config.yaml_files import read_yaml
 from frugal.errors import FrugalError
 
-# "files" keeps the members as they are: texts, PDF documents, anything that is not interactions.
+# "files" keeps the members as they are: anything that is neither interactions nor text.
 Format = Literal[
     "movielens-100k",
     "movielens-dat",
@@ -25,6 +25,10 @@ Format = Literal[
     "csv",
     "parquet",
     "sequences",
+    "wikipedia-dump",
+    "wikitext",
+    "text",
+    "pdf",
     "files",
     "gguf",
     "safetensors",
@@ -39,11 +43,14 @@ INTERACTION_FORMATS = (
     "parquet",
     "sequences",
 )
-# Their files stay packed by gzip on disk: unpacked they are several times as large.
-READ_PACKED = ("amazon-json",)
+DOCUMENT_FORMATS = ("wikipedia-dump", "wikitext", "text", "pdf")
+# Their files stay packed by gzip or bz2 on disk: unpacked they are several times as large.
+READ_PACKED = ("amazon-json", "wikipedia-dump")
+# The parts of a data set that brings its own split, as roles of its members.
+SPLITS = ("train", "validation", "test")
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Md5 = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
-SourceKind = Literal["url", "package", "path", "hub", "random"]
+SourceKind = Literal["url", "urls", "package", "path", "hub", "random"]
 
 
 class Columns(Settings):
@@ -117,6 +124,8 @@ class FileSource(Settings):
             raise ValueError("two members have the same file name; they are kept side by side in one folder")
         if self.members and self.format in INTERACTION_FORMATS and "ratings" not in self.members:
             raise ValueError("members must name 'ratings', the file of interactions")
+        if self.format == "wikitext" and set(self.members) != set(SPLITS):
+            raise ValueError("members must name the files of 'train', 'validation' and 'test'")
         if self.format in ("csv", "parquet") and self.columns is None:
             raise ValueError("the format csv or parquet needs 'columns' with at least 'user' and 'item'")
         return self
@@ -129,15 +138,41 @@ class UrlSource(FileSource):
 
     @field_validator("url")
     @classmethod
-    def _web_address(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"must be an http or https address, got '{value}'")
-        return value
+    def _is_web_address(cls, value: str) -> str:
+        return _web_address(value)
 
     @property
     def file_name(self) -> str:
-        return self.file or PurePosixPath(unquote(urlsplit(self.url).path)).name or "download"
+        return self.file or _last_part(self.url) or "download"
+
+
+class UrlsSource(FileSource):
+    """Several files behind http or https, none of them an archive; all of them are needed."""
+
+    urls: tuple[str, ...] = Field(min_length=1)
+    file: str = Field(description="Name of the folder under data/downloads/ that keeps them.")
+
+    @field_validator("urls")
+    @classmethod
+    def _are_web_addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(_web_address(url) for url in value)
+
+    @model_validator(mode="after")
+    def _every_file_has_a_name(self) -> "UrlsSource":
+        if "" in self.by_name or len(self.by_name) < len(self.urls):
+            raise ValueError("each address in urls must end in a file name of its own")
+        if self.sha256 or self.md5 or self.size or self.members:
+            raise ValueError("urls goes without sha256, md5 and size, which are those of one file, and without members")
+        return self
+
+    @property
+    def by_name(self) -> dict[str, str]:
+        """File name, the last part of the address, to address."""
+        return {_last_part(url): url for url in self.urls}
+
+    @property
+    def file_name(self) -> str:
+        return self.file
 
 
 class PackageSource(FileSource):
@@ -188,9 +223,10 @@ class RandomSource(Settings):
     random: RandomShape
 
 
-Source = UrlSource | PackageSource | PathSource | HubSource | RandomSource
+Source = UrlSource | UrlsSource | PackageSource | PathSource | HubSource | RandomSource
 SOURCES: dict[str, type[Settings]] = {
     "url": UrlSource,
+    "urls": UrlsSource,
     "package": PackageSource,
     "path": PathSource,
     "hub": HubSource,
@@ -208,9 +244,9 @@ class Entry(Settings):
 
 
 class DatasetEntry(Entry):
-    """One data set: its sources in the order of trying, and what to do with bad rows."""
+    """One data set: its sources in the order of trying, and what to do with bad rows and documents."""
 
-    sources: tuple[UrlSource | PackageSource | PathSource, ...] = Field(min_length=1)
+    sources: tuple[UrlSource | UrlsSource | PackageSource | PathSource, ...] = Field(min_length=1)
     rating_range: tuple[float, float] | None = None
     min_interactions: PositiveInt | None = Field(
         None,
@@ -220,6 +256,20 @@ class DatasetEntry(Entry):
     on_duplicates: Literal["error", "keep_first", "keep_last", "keep"] = Field(
         "keep_last", description="For rows with the same user, item and timestamp."
     )
+    min_characters: int = Field(200, ge=0, description="Shorter documents are left out.")
+    near_duplicate_similarity: float | None = Field(
+        0.8,
+        gt=0,
+        le=1,
+        description="A document is left out when so large a share of its sequences of five words, and of those of an "
+        "earlier document, is common to both (Jaccard similarity, estimated); null keeps all.",
+    )
+    text_field: str = Field("text", min_length=1, description="Key of the text in files of JSON lines.")
+    pdf_reader: Literal["pypdf", "PyPDF2"] = Field(
+        "pypdf", description="'PyPDF2' is what the original used; it is no longer maintained."
+    )
+    page_seconds: float = Field(20, gt=0, description="A PDF page that takes longer is skipped and recorded.")
+    max_pages: PositiveInt | None = Field(None, description="Pages of a PDF to read at most; the rest is recorded.")
 
     @model_validator(mode="after")
     def _ordered_range(self) -> "DatasetEntry":
@@ -244,13 +294,24 @@ def kind_of(source: Any) -> SourceKind:
     return next(key for key, model in SOURCES.items() if isinstance(source, model))
 
 
+def _web_address(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"must be an http or https address, got '{value}'")
+    return value
+
+
+def _last_part(url: str) -> str:
+    return PurePosixPath(unquote(urlsplit(url).path)).name
+
+
 def load_datasets(path: Path | str) -> dict[str, DatasetEntry]:
     """Read ``config/datasets.yaml``: name to entry, in the file's order.
 
     Raises:
         FrugalError: naming the file, the key and the nearest known key.
     """
-    return _load(Path(path), "datasets", DatasetEntry, ("url", "package", "path"))
+    return _load(Path(path), "datasets", DatasetEntry, ("url", "urls", "package", "path"))
 
 
 def load_models(path: Path | str) -> dict[str, ModelEntry]:

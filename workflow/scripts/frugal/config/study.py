@@ -10,6 +10,7 @@ from pydantic import Field
 
 from frugal.config.base import Settings
 from frugal.config.errors import describe, validate
+from frugal.config.language_modeling import LanguageModeling, LanguageModelingRun
 from frugal.config.movie_preference import MoviePreference, MoviePreferenceRun
 from frugal.config.recommenders import SSEPT, BERT4Rec, ModelSettings, RecommenderRun
 from frugal.errors import FrugalError
@@ -21,11 +22,17 @@ BASELINES = {
     "movie_preference": ("always_a", "popularity", "genre_overlap", "ease"),
     "ssept": ("popularity", "item_knn", "ease", "ease_recency", "markov"),
     "bert4rec": ("popularity", "item_knn", "ease", "ease_recency", "markov"),
+    "wikitext": (),
+    "climate": (),
 }
 #: The experiments on recommenders: their runs have several seeds, and no base model.
 RECOMMENDERS = ("ssept", "bert4rec")
+#: The experiments in which a language model learns a corpus.
+LANGUAGE_MODELS = ("wikitext", "climate")
 #: What an experiment has beside the settings of its runs.
-AROUND_RUNS = ("variants", "efficiency")
+AROUND_RUNS = ("variants", "efficiency", "ladder")
+#: Folders of an experiment that are no variants.
+TAKEN = (BASE, "efficiency", "ladder", "rating")
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
@@ -43,6 +50,8 @@ class Study(Settings):
     movie_preference: MoviePreference
     ssept: SSEPT
     bert4rec: BERT4Rec
+    wikitext: LanguageModeling
+    climate: LanguageModeling
 
 
 #: What each stage of an experiment reads: only a change of these keys runs it again.
@@ -60,9 +69,21 @@ STAGES = {
         }
         for experiment in RECOMMENDERS
     },
+    **{
+        experiment: {
+            "blocks": ("dataset", "base_model", "seed", "corpus"),
+            "training": ("dataset", "base_model", "backend", "seed", "model", "lora", "training"),
+            "evaluation": ("dataset", "base_model", "seed", "model", "training", "evaluation", "prompts"),
+        }
+        for experiment in LANGUAGE_MODELS
+    },
 }
 #: For each experiment, the model of one resolved run.
-RUN_MODELS = {"movie_preference": MoviePreferenceRun, **dict.fromkeys(RECOMMENDERS, RecommenderRun)}
+RUN_MODELS = {
+    "movie_preference": MoviePreferenceRun,
+    **dict.fromkeys(RECOMMENDERS, RecommenderRun),
+    **dict.fromkeys(LANGUAGE_MODELS, LanguageModelingRun),
+}
 
 
 def load_study(data: dict[str, Any], file: str) -> Study:
@@ -78,10 +99,10 @@ def load_study(data: dict[str, Any], file: str) -> Study:
     study = validate(Study, data, file=file)
     for experiment in RUN_MODELS:
         for variant in getattr(study, experiment).variants:
-            if not NAME.fullmatch(variant) or variant == BASE or variant.startswith("baseline_"):
+            if not NAME.fullmatch(variant) or variant in TAKEN or variant.startswith("baseline_"):
                 raise FrugalError(
                     f"{file}: {experiment}.variants.{variant}: a variant's name is made of a-z, 0-9, _ and -; "
-                    f"'{BASE}' and names that begin with 'baseline_' are taken"
+                    f"{', '.join(map(repr, TAKEN))} and names that begin with 'baseline_' are taken"
                 )
             resolve(data, experiment, variant, file)
     for experiment in RECOMMENDERS:

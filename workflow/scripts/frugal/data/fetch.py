@@ -19,6 +19,7 @@ from frugal.config.registry import (
     PathSource,
     RandomSource,
     UrlSource,
+    UrlsSource,
     kind_of,
 )
 from frugal.data import RECORD
@@ -27,6 +28,9 @@ from frugal.data.download import Check, Patience, SourceUnavailable, download, l
 from frugal.data.registries import HUB_FILES, pip_download, snapshot
 from frugal.errors import FrugalError
 from frugal.files import atomic_path, sha256_file, write_json
+
+# What is taken of a folder whose source names no members.
+PATTERNS = {"safetensors": HUB_FILES, "pdf": ("*.pdf",), "text": ("*.txt", "*.jsonl")}
 
 
 def fetch(
@@ -80,6 +84,7 @@ def fetch(
 def _nothing_answers(name: str, sources: Sequence[Any], refused: list[str], downloads: Path) -> str:
     lines = [f"{name}: none of its sources can be used:", *(f"  - {reason}" for reason in refused)]
     files = [s.file_name for s in sources if isinstance(s, (UrlSource, PackageSource))]
+    files += [f"{s.file_name} (the files {', '.join(s.by_name)})" for s in sources if isinstance(s, UrlsSource)]
     if files:
         lines.append(f"If you have a copy, put it at {' or '.join(str(downloads / file) for file in files)},")
         lines.append(f"or set local_paths.{name} in the study's config to the file or to a folder with its members.")
@@ -103,6 +108,13 @@ def _obtain(source: Any, entry: DatasetEntry | ModelEntry, downloads: Path, pati
         return path
     if isinstance(source, HubSource):
         return snapshot(source, entry, downloads)
+    if isinstance(source, UrlsSource):
+        folder = downloads / source.file_name
+        for name, url in source.by_name.items():
+            with locked(folder / name):
+                if not (folder / name).exists():
+                    download(url, folder / name, Check(), patience)
+        return folder
     target = downloads / source.file_name
     with locked(target):
         if target.exists():
@@ -120,16 +132,16 @@ def _local_copy(name: str, sources: Sequence[Any], local: Path) -> tuple[Any, Pa
     local = local.expanduser()
     if local.is_dir():
         for source in sources:
-            if isinstance(source, HubSource) or all(_in_folder(local, m) for m in source.members.values()):
+            if isinstance(source, HubSource) or all(_in_folder(local, m) for m in _named(source).values()):
                 say(f"{name}: using the folder {local}, whose files have no checksum to compare with")
                 return source, local
-        wanted = "; or ".join(", ".join(source.members.values()) for source in sources)
+        wanted = "; or ".join(", ".join(_named(source).values()) for source in sources)
         raise FrugalError(f"{local}: local_paths.{name} is a folder without the members {wanted}")
     if not local.is_file():
         raise FrugalError(f"{local}: local_paths.{name} names no file or folder")
-    candidates = [source for source in sources if isinstance(source, FileSource)]
+    candidates = [source for source in sources if isinstance(source, FileSource) and not isinstance(source, UrlsSource)]
     if not candidates:
-        raise FrugalError(f"{local}: local_paths.{name} must be a folder with the model's files")
+        raise FrugalError(f"{local}: local_paths.{name} must be a folder with the files of '{name}'")
     problems = []
     for source in candidates:
         problem = _check(source).problem(local)
@@ -194,7 +206,7 @@ def _unpack(source: FileSource, path: Path, folder: Path) -> dict[str, str]:
     if source.format in READ_PACKED and single_member(path) is not None:
         # One file, plain or gzip: as it is, since its reader unpacks it as it goes.
         _place(path, folder / source.file_name, link=isinstance(source, UrlSource))
-        return {"ratings": source.file_name}
+        return {_only_role(source): source.file_name}
     return unpack(path, _members(source, path), folder, Limits(source.max_unpacked_size, source.max_ratio))
 
 
@@ -202,16 +214,27 @@ def _members(source: FileSource, path: Path) -> dict[str, str]:
     """The members to take out of a file; one that is not an archive is itself the only member."""
     single = single_member(path)
     if single is not None and len(source.members) <= 1:
-        role = "ratings" if source.format in INTERACTION_FORMATS else "data"
-        return {next(iter(source.members), role): single}
+        return {_only_role(source): single}
     if not source.members:
         raise FrugalError(f"{path}: is an archive: name its files under 'members' of its source")
     return dict(source.members)
 
 
+def _only_role(source: FileSource) -> str:
+    """The role of the one file that a source gives."""
+    return next(iter(source.members), "ratings" if source.format in INTERACTION_FORMATS else "data")
+
+
+def _named(source: FileSource | HubSource) -> dict[str, str]:
+    """The members that a source names; role to path. Several addresses name their files."""
+    if isinstance(source, HubSource):
+        return {}
+    return {name: name for name in source.by_name} if isinstance(source, UrlsSource) else source.members
+
+
 def _copy_folder(source: Any, folder: Path, target: Path) -> dict[str, str]:
     """The named members of a folder, or its files where none are named. Returns role to file name."""
-    named = {} if isinstance(source, HubSource) else source.members
+    named = _named(source)
     if named:
         found = {role: _in_folder(folder, member) for role, member in named.items()}
         missing = [named[role] for role, path in found.items() if path is None]
@@ -219,24 +242,27 @@ def _copy_folder(source: Any, folder: Path, target: Path) -> dict[str, str]:
             raise FrugalError(f"{folder}: has no file {', '.join(missing)}")
         pairs = {role: (path, path.name) for role, path in found.items() if path}
     else:
-        patterns = HUB_FILES if source.format == "safetensors" else ("*",)
+        patterns = PATTERNS.get(source.format, ("*",))
         pairs = {name: (folder / name, name) for name in _visible_files(folder, patterns)}
         if not pairs:
             raise FrugalError(f"{folder}: holds no file like {', '.join(patterns)}")
     for path, name in pairs.values():
         (target / name).parent.mkdir(parents=True, exist_ok=True)
-        _place(path, target / name, link=isinstance(source, HubSource))
+        _place(path, target / name, link=isinstance(source, (HubSource, UrlsSource)))
     return {role: name for role, (_, name) in pairs.items()}
 
 
 def _visible_files(folder: Path, patterns: Sequence[str]) -> list[str]:
     """Relative names of the files below ``folder`` that match and are not hidden, sorted."""
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    for name in names:
+        if not name.isprintable():  # a line end, or bytes that are no UTF-8: neither tables nor JSON can hold it
+            raise FrugalError(f"{folder}: {name!r} is no name of printable text; rename the file")
     return [
         name
         for name in names
         if not any(part.startswith(".") for part in name.split("/"))
-        and any(fnmatch.fnmatch(name.rsplit("/", 1)[-1], pattern) for pattern in patterns)
+        and any(fnmatch.fnmatch(name.rsplit("/", 1)[-1].lower(), pattern.lower()) for pattern in patterns)
     ]
 
 

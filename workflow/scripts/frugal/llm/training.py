@@ -1,18 +1,39 @@
-"""One training run of an adapter: from records to a finished folder, resumable at any moment."""
+"""One training run of an adapter: from rows of tokens to a finished model, resumable at any moment."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
 from peft import LoraConfig
 from peft.helpers import disable_input_dtype_casting
+from transformers import TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
-from frugal.config.llm import LoraSettings, ModelSettings, TrainingSettings
-from frugal.hardware import matmul_peak_flops, peak_device_mb, peak_rss_mb
+from frugal.config.language_modeling import LanguageModelingRun
+from frugal.config.llm import AdapterRun, LoraSettings, ModelSettings, TrainingSettings
+from frugal.hardware import matmul_peak_flops, memory_in_use, peak_device_mb, peak_rss_mb
+from frugal.llm.loading import load_base_model, load_tokenizer
+from frugal.llm.packed import collate, packed_forward
 from frugal.training import DeadlineReached, Progress, last_good_checkpoint, write_history
+
+HISTORY = ["step", "epoch", "loss", "eval_loss", "learning_rate", "grad_norm", "num_input_tokens_seen", "seconds"]
+HISTORY += ["rss_mb", "device_mb", "device_utilization"]
+
+Rows = Sequence[dict[str, list[int]]]
+
+
+class PackedTrainer(SFTTrainer):
+    """TRL's trainer with batches that hold no padding, and a loss that needs no logits of the whole batch."""
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        loss = model(**inputs, num_items_in_batch=num_items_in_batch).loss
+        if num_items_in_batch is not None:  # tokens of all processes, whose gradients are averaged
+            loss = loss * self.accelerator.num_processes
+        return loss
 
 
 def lora_config(settings: LoraSettings) -> LoraConfig:
@@ -20,14 +41,21 @@ def lora_config(settings: LoraSettings) -> LoraConfig:
 
 
 def sft_config(
-    training: TrainingSettings, model: ModelSettings, seed: int, output_dir: Path | str, run_name: str
+    training: TrainingSettings,
+    model: ModelSettings,
+    seed: int,
+    output_dir: Path | str,
+    run_name: str,
+    evaluate: bool = False,
+    packed: bool = True,
 ) -> SFTConfig:
     """TRL's configuration for one run; the keys that Frugal's settings share with it pass straight through."""
-    shared = training.model_dump(exclude={"deadline_minutes", "gpus"})
+    own = {"deadline_minutes", "gpus", "loss_chunk_tokens", "eval_steps"}
+    every = "no" if not evaluate else "steps" if training.eval_steps else "epoch"
     return SFTConfig(
         output_dir=str(output_dir),
         run_name=run_name,
-        **shared,
+        **training.model_dump(exclude=own),
         max_length=model.max_length,
         # The frozen weights are in compute_dtype; autocast lets the float32 adapter join their products.
         bf16=model.compute_dtype == "bfloat16",
@@ -38,98 +66,253 @@ def sft_config(
         save_strategy="steps",
         save_total_limit=2,
         logging_strategy="steps",
-        eval_strategy="no",
-        include_num_input_tokens_seen="non_padding",
+        eval_strategy=every,
+        eval_steps=training.eval_steps,
+        per_device_eval_batch_size=training.per_device_train_batch_size,
+        prediction_loss_only=True,
+        include_num_input_tokens_seen="all" if packed else "non_padding",
         logging_nan_inf_filter=False,  # a loss that is not a number is to be seen
         disable_tqdm=True,
         dataloader_pin_memory=training.gpus > 0,
+        remove_unused_columns=not packed,
+        dataset_kwargs={"skip_prepare_dataset": True} if packed else None,
     )
+
+
+def make_trainer(
+    model,
+    tokenizer,
+    rows: Rows,
+    validation: Rows | None,
+    lora: LoraSettings | None,
+    arguments: SFTConfig,
+    callbacks: Sequence[TrainerCallback],
+    packed: bool,
+) -> SFTTrainer:
+    """The trainer of a run; an adapter is added to ``model`` unless ``lora`` is None."""
+    trainer_class = PackedTrainer if packed else SFTTrainer
+    trainer = trainer_class(
+        model=model,
+        args=arguments,
+        train_dataset=Dataset.from_list(list(rows)),
+        eval_dataset=Dataset.from_list(list(validation)) if validation else None,
+        processing_class=tokenizer,
+        data_collator=collate if packed else None,
+        peft_config=None if lora is None else lora_config(lora),
+        callbacks=list(callbacks),
+    )
+    trainer.remove_callback(PrinterCallback)
+    for parameter in trainer.model.parameters():
+        # TRL casts the adapter of a 4-bit model to bfloat16, and PEFT resumes it in float32: a run that was
+        # continued would differ. In float32 both are the same, and small updates are not rounded away.
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    return trainer
+
+
+@contextmanager
+def ready(trainer: SFTTrainer, training: TrainingSettings, settings: ModelSettings, packed: bool) -> Iterator[None]:
+    """What holds while a trainer trains: the types of products, and how batches are read."""
+    base = trainer.model.get_base_model() if hasattr(trainer.model, "get_base_model") else trainer.model
+    mixed = settings.compute_dtype != "float32"
+    with (
+        disable_input_dtype_casting(trainer.model, active=mixed),  # see loading.mixed_precision
+        packed_forward(base, training.loss_chunk_tokens) if packed else nullcontext(),
+    ):
+        yield
 
 
 def train_adapter(
     model,
     tokenizer,
-    examples: Sequence[dict[str, list[int]]],
+    rows: Rows,
     lora: LoraSettings | None,
     training: TrainingSettings,
     model_settings: ModelSettings,
     seed: int,
     checkpoints: Path,
     run_name: str,
-    trainer_class: type[SFTTrainer] = SFTTrainer,
+    validation: Rows | None = None,
+    packed: bool = True,
 ) -> tuple[SFTTrainer, dict[str, Any]]:
     """Train an adapter on ``model``, from the last good checkpoint in ``checkpoints`` if there is one.
 
     Args:
         model: a causal language model; an adapter is added unless ``lora`` is None (then it has one).
-        examples: `input_ids` and `labels` of each example, in tokens; -100 is not scored.
+        rows: what `frugal.llm.packed.collate` reads.
         checkpoints: a folder of this run's own, kept between attempts.
+        validation: rows whose loss is measured on the way.
+        packed: batches without padding; False leaves batches and loss to TRL, for a model that unsloth patched.
 
     Returns:
-        The trainer, and the training record: steps, seconds, speed, memory, loss history.
+        The trainer, and the training record: steps, seconds, speed, memory, losses.
 
     Raises:
         DeadlineReached: the deadline came first; a checkpoint holds the state.
         FrugalError: the loss is no longer a number.
     """
     progress = Progress(run_name, training.deadline_minutes)
-    trainer = trainer_class(
-        model=model,
-        args=sft_config(training, model_settings, seed, checkpoints, run_name),
-        train_dataset=Dataset.from_list(list(examples)),
-        processing_class=tokenizer,
-        peft_config=None if lora is None else lora_config(lora),
-        callbacks=[progress],
-    )
-    trainer.remove_callback(PrinterCallback)  # `Progress` prints in its place
-    for parameter in trainer.model.parameters():
-        # TRL casts the adapter of a 4-bit model to bfloat16, and PEFT resumes it in float32: a run that was
-        # continued would differ. In float32 both are the same, and small updates are not rounded away.
-        if parameter.requires_grad:
-            parameter.data = parameter.data.float()
+    arguments = sft_config(training, model_settings, seed, checkpoints, run_name, bool(validation), packed)
+    trainer = make_trainer(model, tokenizer, rows, validation, lora, arguments, [progress, Memory()], packed)
     resume = last_good_checkpoint(checkpoints)
-    mixed = model_settings.compute_dtype != "float32"
-    with disable_input_dtype_casting(trainer.model, active=mixed):  # see loading.mixed_precision
+    with ready(trainer, training, model_settings, packed):
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     if progress.stopped_early:
         raise DeadlineReached(f"step {trainer.state.global_step} of {trainer.state.max_steps}")
-    return trainer, training_record(trainer, progress, examples, training, model_settings)
+    return trainer, training_record(trainer, progress, rows, training, model_settings)
+
+
+def load_for_run(folder: Path, run: AdapterRun, device: str) -> tuple[Any, Any, LoraSettings | None]:
+    """A run's base model and tokenizer; with unsloth the adapter is on the model, and the third is None."""
+    if run.backend == "unsloth":
+        from frugal.llm.unsloth_backend import load_for_training
+
+        checkpointing = run.training.gradient_checkpointing
+        return *load_for_training(str(folder), run.model, run.lora, checkpointing, run.seed), None
+    return load_base_model(folder, run.model, device), load_tokenizer(folder), run.lora
+
+
+class Memory(TrainerCallback):
+    """Adds the memory in use to every line of the history."""
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        state.log_history[-1].update(memory_in_use())
+
+
+def training_flops(model, tokens: int, learnt: int, all_weights: bool = False) -> int:
+    """Floating-point operations that training on ``tokens`` needs, of which the next one is learnt for ``learnt``.
+
+    2 for each weight of the layers and token forward, 2 backward, and 2 more where the weights themselves are
+    trained; the output layer's for the learnt tokens only. Attention, norms, the adapter's own and what
+    gradient checkpointing does again are not counted.
+    """
+    output = model.get_output_embeddings().weight
+    shape = model.config
+    head = shape.vocab_size * shape.hidden_size
+    tied = output is model.get_input_embeddings().weight
+    added = sum(p.numel() for name, p in model.named_parameters() if "lora_" in name)
+    # num_parameters counts a 4-bit weight once, where numel() would count its packed bytes.
+    layers = model.num_parameters() - added - head * (1 if tied else 2)
+    return (6 if all_weights else 4) * (layers * tokens + head * learnt)
+
+
+def learnt_tokens(rows: Rows) -> int:
+    """Tokens of the rows that are predicted: all labelled ones but the first of each segment."""
+    return sum(int((collate([row])["labels"] >= 0).sum()) for row in rows)
 
 
 def training_record(
     trainer: SFTTrainer,
     progress: Progress,
-    examples: Sequence[dict[str, list[int]]],
+    rows: Rows,
     training: TrainingSettings,
     model: ModelSettings,
 ) -> dict[str, Any]:
     """What a finished run reports about its training."""
-    parameters = [p for p in trainer.model.parameters() if p.requires_grad]
-    # num_parameters counts a 4-bit weight once, where numel() would count its packed bytes.
-    total = trainer.model.num_parameters()
-    trainable = sum(p.numel() for p in parameters)
-    history = [entry for entry in trainer.state.log_history if "loss" in entry]
-    tokens = trainer.state.num_input_tokens_seen
-    device = "cpu" if training.gpus == 0 else "cuda"
-    peak = matmul_peak_flops(model.compute_dtype, device)
+    history, tokens = trainer.state.log_history, trainer.state.num_input_tokens_seen
+    losses = [entry["loss"] for entry in history if "loss" in entry]
+    validated = [entry["eval_loss"] for entry in history if "eval_loss" in entry]
+    whole = progress.seconds
+    seconds = whole - sum(entry.get("eval_runtime", 0) for entry in history)
+    share = learnt_tokens(rows) / sum(len(row["input_ids"]) for row in rows)
+    peak = matmul_peak_flops(model.compute_dtype, "cpu" if training.gpus == 0 else "cuda")
+    base = trainer.model.get_base_model()
     return {
         "steps": trainer.state.global_step,
-        "examples": len(examples),
+        "examples": len(rows),
         "tokens": tokens,
-        "seconds": round(progress.seconds, 2),
-        "tokens_per_second": round(tokens / progress.seconds, 2),
-        "trainable_parameters": trainable,
-        "parameters": total,
-        "trainable_share": trainable / total,
+        "seconds": round(whole, 2),
+        "tokens_per_second": round(tokens / seconds, 2),
+        **parameter_counts(trainer.model),
+        "adapter_mb": adapter_mb(trainer.model),
+        "per_device_train_batch_size": training.per_device_train_batch_size,
+        "gradient_accumulation_steps": training.gradient_accumulation_steps,
+        "effective_batch_size": trainer.args.train_batch_size
+        * training.gradient_accumulation_steps
+        * trainer.args.world_size,
         "peak_rss_mb": round(peak_rss_mb(), 1),
         "peak_device_mb": peak_device_mb(),
-        # 2 operations per weight and token forward, 2 backward: frozen weights need no gradient of their own.
-        "matmul_peak_share": round(4 * (total - trainable) * tokens / progress.seconds / peak, 4),
-        "final_loss": history[-1]["loss"],
+        "matmul_peak_share": round(training_flops(base, tokens, int(tokens * share)) / seconds / peak, 4),
+        "final_loss": losses[-1],
+        "final_eval_loss": validated[-1] if validated else None,
+        "best_eval_loss": min(validated, default=None),
     }
 
 
+def parameter_counts(model) -> dict[str, int | float]:
+    """Numbers of weights, and the share that is trained."""
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    total = model.num_parameters()
+    return {"trainable_parameters": trainable, "parameters": total, "trainable_share": trainable / total}
+
+
+def adapter_mb(model) -> float:
+    """MB (2^20 bytes) of what a run saves: the trained weights, in the types that they have."""
+    return round(sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad) / 2**20, 2)
+
+
 def history_csv(trainer: SFTTrainer) -> str:
-    """The loss history as CSV: step, epoch, loss, learning_rate, grad_norm, num_input_tokens_seen, seconds."""
-    columns = ["step", "epoch", "loss", "learning_rate", "grad_norm", "num_input_tokens_seen", "seconds"]
-    return write_history((entry for entry in trainer.state.log_history if "loss" in entry), columns)
+    """Losses as CSV: a row has the training loss or, where it was measured, the validation loss of its step."""
+    rows = (entry for entry in trainer.state.log_history if "loss" in entry or "eval_loss" in entry)
+    return write_history(rows, HISTORY)
+
+
+class StepClock(TrainerCallback):
+    """When each step ended; the first entry is when training began."""
+
+    def __init__(self):
+        self.times: list[float] = []
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.times.append(time.perf_counter())
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.times.append(time.perf_counter())
+
+
+def train_for_measurement(
+    model_folder: Path, blocks: Rows, run: LanguageModelingRun, method: str, steps: int
+) -> dict[str, Any]:
+    """Train for a few steps as `train_adapter` does, and report speed and memory; nothing is saved.
+
+    Call it in a process of its own: peak memory is that of the whole process.
+
+    Args:
+        blocks: as many as ``steps`` batches hold.
+        method: 'full' trains all weights, 'lora' an adapter.
+        steps: the first one, which pays for allocation, counts for speed only where it is the only one.
+    """
+    device = "cuda:0" if run.training.gpus else "cpu"
+    model = load_base_model(model_folder, run.model, device)
+    if method == "full":
+        model.requires_grad_(True)
+    training = run.training.model_copy(
+        update={"max_steps": steps, "warmup_steps": 0, "logging_steps": 1, "report_to": []}
+    )
+    arguments = sft_config(training, run.model, run.seed, Path("measurement-writes-nothing"), "measurement")
+    arguments.save_strategy = "no"
+    clock = StepClock()
+    lora = run.lora if method == "lora" else None
+    trainer = make_trainer(model, load_tokenizer(model_folder), blocks, None, lora, arguments, [clock], packed=True)
+    with ready(trainer, training, run.model, packed=True):
+        trainer.train()
+    batch = training.per_device_train_batch_size * training.gradient_accumulation_steps
+    first = 1 if steps > 1 else 0
+    counted = blocks[first * batch : steps * batch]
+    seconds = clock.times[-1] - clock.times[first]
+    tokens = sum(len(block["input_ids"]) for block in counted)
+    peak_rss = peak_rss_mb()  # before the peak of matrix products is measured, which takes memory too
+    base = trainer.model.get_base_model() if method == "lora" else trainer.model
+    flops = training_flops(base, tokens, learnt_tokens(counted), method == "full")
+    peak = matmul_peak_flops(run.model.compute_dtype, device)
+    return {
+        "seconds": round(seconds, 3),
+        "tokens": tokens,
+        "tokens_per_second": round(tokens / seconds, 2),
+        "losses": [entry["loss"] for entry in trainer.state.log_history if "loss" in entry],
+        **parameter_counts(trainer.model),
+        "adapter_mb": adapter_mb(trainer.model),
+        "peak_rss_mb": round(peak_rss, 1),
+        "peak_device_mb": peak_device_mb(),
+        "matmul_peak_share": round(flops / seconds / peak, 4),
+    }

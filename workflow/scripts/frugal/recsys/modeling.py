@@ -14,8 +14,8 @@ from transformers.utils import ModelOutput, logging
 
 from frugal.errors import FrugalError, first_line
 from frugal.files import read_json
-from frugal.recsys.configuration import BERT4RecConfig, RecommenderConfig, SASRecConfig, SSEPTConfig
 from frugal.losses import ROW_MULTIPLE
+from frugal.recsys.configuration import BERT4RecConfig, RecommenderConfig, SASRecConfig, SSEPTConfig
 from frugal.recsys.losses import full_softmax, sampled_softmax
 
 logging.disable_progress_bar()  # in logs, bars are noise

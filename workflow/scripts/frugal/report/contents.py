@@ -5,6 +5,8 @@ Snakemake reads this list too, to know which files come out; it therefore import
 
 #: The experiments that rank items: their results have the same layout, and one trained model a seed.
 RECOMMENDERS = ("ssept", "bert4rec")
+#: The experiments in which a language model learns a corpus: perplexity, answers to prompts, ratings.
+LANGUAGE_MODELS = ("wikitext", "climate")
 #: experiment -> names of its tables
 TABLES = {
     "movie_preference": (
@@ -38,6 +40,29 @@ TABLES = {
         "bert4rec_efficiency",
         "bert4rec_provenance",
     ),
+    "wikitext": (
+        "wikitext_data",
+        "wikitext_perplexity",
+        "wikitext_tests",
+        "wikitext_training",
+        "wikitext_cost",
+        "wikitext_prompts",
+        "wikitext_ratings",
+        "wikitext_anchors",
+        "wikitext_provenance",
+    ),
+    "climate": (
+        "climate_data",
+        "climate_manifest",
+        "climate_perplexity",
+        "climate_tests",
+        "climate_training",
+        "climate_cost",
+        "climate_ladder",
+        "climate_prompts",
+        "climate_ratings",
+        "climate_provenance",
+    ),
 }
 #: experiment -> names of its figures
 FIGURES = {
@@ -53,6 +78,8 @@ FIGURES = {
         "bert4rec_scaling",
         "bert4rec_efficiency",
     ),
+    "wikitext": ("wikitext_perplexity", "wikitext_loss"),
+    "climate": ("climate_perplexity", "climate_loss", "climate_ladder"),
 }
 TABLE_FORMATS = ("csv", "md", "tex")
 FIGURE_FORMATS = ("svg", "pdf")

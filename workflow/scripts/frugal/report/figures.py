@@ -10,6 +10,7 @@ import matplotlib
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
+import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -71,6 +72,22 @@ def say_missing(axes: Axes, text: str = "missing") -> None:
     """Write in the middle of empty axes that there is nothing to draw."""
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=QUIET, style="italic")
     axes.grid(False)
+
+
+def draw_intervals(axes: Axes, values: list[float], bounds: list[list[float] | None], places, **look) -> None:
+    """Values at heights ``places``, each with its interval where it has one."""
+    points = np.array(values, dtype=float)
+    lower, upper = np.array([b or (v, v) for v, b in zip(values, bounds, strict=True)]).reshape(-1, 2).T
+    # A percentile interval may leave out its own point by a hair; a bar cannot be negative.
+    spread = np.clip([points - lower, upper - points], 0, None)
+    axes.errorbar(points, places, xerr=spread, markersize=6, elinewidth=1.6, capsize=0, **look)
+
+
+def name_rows(axes: Axes, names: list[str]) -> None:
+    """Rows from top to bottom: the first name stands highest."""
+    axes.set_yticks(range(len(names))[::-1], names)
+    axes.set_ylim(-0.6, max(len(names), 1) - 0.4)
+    axes.grid(axis="y", visible=False)
 
 
 def save(figure: Figure, name: str, folder: Path) -> None:

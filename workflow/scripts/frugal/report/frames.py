@@ -51,6 +51,15 @@ def gpu_names(hardware: dict[str, Any]) -> str | None:
     return ", ".join(gpu.get("name", "") for gpu in hardware.get("gpus") or ()) or None
 
 
+def machine(hardware: dict[str, Any], on_gpu: bool) -> str:
+    """The part of a machine that did the work."""
+    gpus = gpu_names(hardware)
+    if on_gpu and gpus:
+        return gpus
+    cores = f", {hardware['cores']} cores" if hardware.get("cores") else ""
+    return f"{hardware.get('processor') or 'unknown processor'}{cores}"
+
+
 def short_commit(commit: str | None) -> str | None:
     """The first 12 digits of a commit, and whether files differed from it."""
     if not commit:

@@ -7,8 +7,9 @@ import jinja2
 
 from frugal.files import write_text
 from frugal.report import tables
-from frugal.report.contents import FIGURES, RECOMMENDERS, REPORT_FORMATS, TABLES
+from frugal.report.contents import FIGURES, LANGUAGE_MODELS, RECOMMENDERS, REPORT_FORMATS, TABLES
 from frugal.report.figures import FIGURE_FORMATS
+from frugal.report.language_models import section as language_models
 from frugal.report.movie_preference import section as movie_preference
 from frugal.report.recommenders import section as recommenders
 from frugal.report.results import Missing, Results
@@ -17,9 +18,11 @@ from frugal.report.views import VIEWS, Raw, View
 TEMPLATES = Path(__file__).parent / "templates"
 #: experiment -> the module that knows its layouts, drawings and text
 SECTIONS = {"movie_preference": movie_preference} | dict.fromkeys(RECOMMENDERS, recommenders)
+SECTIONS |= dict.fromkeys(LANGUAGE_MODELS, language_models)
 #: experiment -> what its templates can name, from results and tables
 CONTEXTS = {"movie_preference": movie_preference.context}
 CONTEXTS |= {experiment: partial(recommenders.context, experiment) for experiment in RECOMMENDERS}
+CONTEXTS |= {experiment: partial(language_models.context, experiment) for experiment in LANGUAGE_MODELS}
 
 
 class Dash(jinja2.ChainableUndefined):
@@ -66,6 +69,7 @@ def render(results: Results, loaded: dict[str, dict[str, tables.Table | None]], 
         results=results,
         code=view.code,
         link=view.link,
+        side_by_side=view.side_by_side,
         table=lambda name: _table(name, results, loaded, view),
         figure=lambda name: _figure(name, results, folder, view),
         missing=lambda experiment, *needs: _missing(results.missing(experiment, needs), view),

@@ -12,13 +12,18 @@ import pandas as pd
 import yaml
 
 from frugal.errors import FrugalError, first_line
-from frugal.report.contents import RECOMMENDERS
+from frugal.report.contents import LANGUAGE_MODELS, RECOMMENDERS
 
 BASELINE = "baseline_"
 #: The run that an experiment's comparisons are about, where it is not called like the experiment.
-PRINCIPAL = {"movie_preference": "tuned"}
+PRINCIPAL = {"movie_preference": "tuned"} | dict.fromkeys(LANGUAGE_MODELS, "tuned")
 #: Speed and memory by size and mode, of an experiment that measures them.
 EFFICIENCY = "efficiency/measurements.json"
+#: The memory ladder: memory and speed with each saving of memory.
+LADDER = "ladder/measurements.json"
+#: What people said of the answers to prompts; only where filled rating sheets are named.
+RATINGS = "rating/ratings.json"
+SHEET = "rating/sheet.html"
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,8 @@ class Run:
             return file in ("metrics.json", "predictions.parquet")
         if self.experiment in RECOMMENDERS:
             return file != "examples.jsonl"
+        if self.experiment in LANGUAGE_MODELS and file in ("predictions.parquet", "examples.jsonl"):
+            return False
         return self.role == "trained" or file != "history.csv"
 
     def paths(self, file: str) -> list[Path]:
@@ -121,10 +128,17 @@ class Run:
     @cached_property
     def examples(self) -> list[dict[str, Any]] | None:
         """Free answers: kind, input, expected, answer, valid, correct."""
-        return _read(
-            self.folder / "examples.jsonl",
-            lambda path: [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line],
-        )
+        return _read(self.folder / "examples.jsonl", _json_lines)
+
+    @cached_property
+    def documents(self) -> pd.DataFrame | None:
+        """One row a test document: document, tokens (scored), nll (their sum, nats), correct, words, bytes."""
+        return _read(self.folder / "documents.parquet", pd.read_parquet)
+
+    @cached_property
+    def answers(self) -> list[dict[str, Any]] | None:
+        """What the model wrote after each prompt: prompt, answer, tokens, seconds."""
+        return _read(self.folder / "answers.jsonl", _json_lines)
 
 
 class Results:
@@ -138,6 +152,7 @@ class Results:
         data: Path | str = "data",
         configfile: str | None = None,
         efficiency: Iterable[str] = (),
+        ladder: Iterable[str] = (),
     ):
         """
         Args:
@@ -146,12 +161,13 @@ class Results:
             data: the folder that holds prepared/.
             configfile: the study's configuration, to be named in commands.
             efficiency: the experiments that measure speed and memory by size and mode.
+            ladder: the experiments that measure the memory ladder.
 
         Raises:
             FrugalError: a run is not written as experiment/name.
         """
         self.root, self.study, self.data, self.configfile = Path(root), study, Path(data), configfile
-        self.efficiency = set(efficiency)
+        self.efficiency, self.ladder = set(efficiency), set(ladder)
         self.runs = []
         for run in runs:
             experiment, _, name = run.partition("/")
@@ -184,25 +200,52 @@ class Results:
         path = self.data / "prepared" / dataset / "summary.json"
         return _read(path, _json_object) or {}
 
-    def measurements(self, experiment: str) -> dict[str, Any]:
-        """Speed and memory by size and mode, and the machine; empty when they were not measured."""
-        return _read(self.root / experiment / EFFICIENCY, _json_object) or {}
+    def manifest(self, dataset: str) -> pd.DataFrame | None:
+        """One row a source document: document, title, pages, pages_skipped, characters, status, reason."""
+        return _read(self.data / "prepared" / dataset / "manifest.parquet", pd.read_parquet)
+
+    def blocks(self, run: Run) -> dict[str, Any]:
+        """Counts of the documents, tokens and blocks of each part that a run trains and is tested on."""
+        return _read(self._blocks_path(run), _json_object) or {}
+
+    def _blocks_path(self, run: Run) -> Path:
+        return self.data / "blocks" / self.study / run.experiment / run.name / "blocks.json"
+
+    def measurements(self, experiment: str, file: str = EFFICIENCY) -> dict[str, Any]:
+        """What was measured by size and mode, or by rung (`LADDER`), and the machine; empty when it was not."""
+        return _read(self.root / experiment / file, _json_object) or {}
+
+    def ratings(self, experiment: str) -> dict[str, Any]:
+        """What people said of the answers; empty while nobody has."""
+        return _read(self.root / experiment / RATINGS, _json_object) or {}
+
+    def expects_ratings(self, experiment: str) -> bool:
+        """Whether the settings name filled rating sheets."""
+        return any(((run.config or {}).get("rating") or {}).get("sheets") for run in self.of(experiment))
 
     def missing(self, experiment: str, needs: Iterable[str]) -> list["Missing"]:
         """The expected files that are not there; more than three become one entry.
 
-        ``needs`` names files that every run has, `base/<file>` of one run, `summary.json` of the
-        data sets, or the measurements of efficiency.
+        ``needs`` names files that every run has, `base/<file>` of one run, `summary.json` or
+        `manifest.parquet` of the data sets, `blocks.json` of the trained runs, the measurements of
+        efficiency or of the ladder, or the ratings.
         """
+        whole = {
+            EFFICIENCY: (experiment in self.efficiency, "measurements of efficiency"),
+            LADDER: (experiment in self.ladder, "measurements of the memory ladder"),
+            RATINGS: (self.expects_ratings(experiment), "ratings"),
+        }
         expected = {}
         for need in needs:
             only, _, file = need.rpartition("/")
-            if file == "summary.json":
+            if file in ("summary.json", "manifest.parquet"):
                 names = self.datasets(experiment)
                 expected |= {self.data / "prepared" / name / file: f"{file} of {name}" for name in names}
-            elif need == EFFICIENCY:
-                if experiment in self.efficiency:
-                    expected[self.root / experiment / need] = f"measurements of efficiency ({experiment})"
+            elif need in whole:
+                asked, what = whole[need]
+                expected |= {self.root / experiment / need: f"{what} ({experiment})"} if asked else {}
+            elif file == "blocks.json":
+                expected |= {self._blocks_path(run): f"{file} of {run.name}" for run in self.trained(experiment)}
             else:
                 runs = [run for run in self.of(experiment) if only in ("", run.name)]
                 expected |= {path: _told(path, run) for run in runs for path in run.paths(file)}
@@ -228,11 +271,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--efficiency", default=[], nargs="+", metavar="EXPERIMENT", help="experiments that measure speed and memory"
     )
+    parser.add_argument(
+        "--ladder", default=[], nargs="+", metavar="EXPERIMENT", help="experiments that measure the memory ladder"
+    )
     parser.add_argument("--configfile", help="the study's configuration, for the commands that are printed")
 
 
 def from_arguments(args: argparse.Namespace) -> Results:
-    return Results(args.results, args.study, args.runs, args.data, args.configfile, args.efficiency)
+    return Results(args.results, args.study, args.runs, args.data, args.configfile, args.efficiency, args.ladder)
 
 
 def _told(path: Path, run: Run) -> str:
@@ -242,6 +288,10 @@ def _told(path: Path, run: Run) -> str:
 
 def _json_object(path: Path) -> dict[str, Any]:
     return _object(json.loads(path.read_text(encoding="utf-8")))
+
+
+def _json_lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
 
 
 def _yaml_object(path: Path) -> dict[str, Any]:

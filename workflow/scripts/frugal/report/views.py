@@ -61,6 +61,10 @@ class View:
         alternative = caption.split(",")[0].split(".")[0]
         return self._with_missing(f"![{self.text(alternative)}](figures/{name}.svg)\n\n{title}", missing)
 
+    def side_by_side(self, passages: list[dict[str, str]]) -> Raw:
+        """Passages of text (system, text) that are to be compared."""
+        return Raw("\n".join(f"- **{self.text(one['system'])}:** {self.text(one['text'])}" for one in passages))
+
     def page(self, markdown: str, title: str, subtitle: str, template) -> str:
         """The finished document."""
         whole = f"# {self.text(title)}\n\n{self.text(subtitle)}\n\n{markdown}"
@@ -102,6 +106,12 @@ class HtmlView(View):
         card = f'<div class="card">{inline_svg(svg, name, caption)}</div>\n<figcaption>{text}</figcaption>'
         return self._with_missing(self.raw(f'<figure id="{name}">\n{card}\n</figure>'), missing)
 
+    def side_by_side(self, passages: list[dict[str, str]]) -> Raw:
+        """Beside each other where the screen is wide enough, else below each other."""
+        cells = (f"<p><b>{escape.html(one['system'])}:</b> {escape.html(one['text'])}</p>" for one in passages)
+        columns = "display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 18rem), 1fr)); gap: 0 2rem"
+        return self.raw(f'<div style="{columns}">{"".join(cells)}</div>')
+
     def page(self, markdown: str, title: str, subtitle: str, template) -> str:
         body = to_format(markdown, "html5")
         sections = re.findall(r'<h2\s+id="([^"]+)">\s*(.*?)\s*</h2>', body, flags=re.DOTALL)
@@ -129,7 +139,7 @@ class LatexView(View):
         block = (
             "\\begin{table}[htbp]\n\\centering\\small\n"
             f"\\caption{{{escape.latex(table.layout.caption)}}}\n\\label{{table:{table.name}}}\n"
-            "\\begin{adjustbox}{max width=\\linewidth}\n"
+            "\\begin{adjustbox}{max totalsize={\\linewidth}{0.85\\textheight}}\n"
             f"\\input{{tables/{table.name}.tex}}\\unskip\n\\end{{adjustbox}}\n\\end{{table}}"
         )
         return self._with_missing(self.raw(block), missing)

@@ -6,7 +6,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from frugal.report.figures import QUIET, WIDTH, Drawing, colours, say_missing
+from frugal.report.figures import QUIET, WIDTH, Drawing, colours, draw_intervals, name_rows, say_missing
 from frugal.report.movie_preference.tables import EXPERIMENT, has_options, label
 from frugal.report.results import Results
 
@@ -49,21 +49,9 @@ def accuracy(results: Results) -> Figure:
     for kind, shift, marker in (("easy", 0.14, "o"), ("hard", -0.14, "s")):
         name = f"accuracy_{kind}"
         known = [(run, y + shift) for run, y in zip(runs, places, strict=True) if name in run.metrics]
-        points = np.array([run.metrics[name] for run, _ in known])
-        bounds = [run.intervals.get(name, [run.metrics[name]] * 2) for run, _ in known]
-        lower, upper = np.array(bounds).reshape(-1, 2).T
-        axes.errorbar(
-            points,
-            [y for _, y in known],
-            # A percentile interval may leave out its own point by a hair; a bar cannot be negative.
-            xerr=np.clip([points - lower, upper - points], 0, None),
-            fmt=marker,
-            color=palette[kind],
-            markersize=6,
-            elinewidth=1.6,
-            capsize=0,
-            label=f"{kind} pairs",
-        )
+        values, bounds = ([getattr(run, part).get(name) for run, _ in known] for part in ("metrics", "intervals"))
+        look = {"fmt": marker, "color": palette[kind], "label": f"{kind} pairs"}
+        draw_intervals(axes, values, bounds, [y for _, y in known], **look)
     for run, y in zip(runs, places, strict=True):
         if not run.metrics:
             axes.text(0.5, y, "  missing", ha="left", va="center", color=QUIET, style="italic")
@@ -73,10 +61,8 @@ def accuracy(results: Results) -> Figure:
         ha="center", fontsize=9, color="#5f6672",
     )  # fmt: skip
     axes.set(xlabel="accuracy (share of questions answered rightly), with 95 % intervals")
-    axes.set_yticks(places, [label(run) for run in runs])
-    axes.set_ylim(-0.6, len(runs) - 0.4)
+    name_rows(axes, [label(run) for run in runs])
     axes.set_xlim(*_limits(axes.get_xlim()))
-    axes.grid(axis="y", visible=False)
     below = -0.62 / max(figure.get_figheight() - 0.9, 1)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, below), ncols=2)
     sns.despine(figure, left=True)

@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter
 
 from frugal.report.contents import RECOMMENDERS
-from frugal.report.figures import QUIET, WIDTH, Drawing, colours, say_missing
+from frugal.report.figures import QUIET, WIDTH, Drawing, colours, draw_intervals, name_rows, say_missing
 from frugal.report.recommenders.tables import comparable, efficiency, label, scaled
 from frugal.report.results import EFFICIENCY, Results
 
@@ -31,19 +31,14 @@ def ranking(results: Results, experiment: str) -> Figure:
         if METRIC not in run.metrics:
             axes.text(0, y, "missing", ha="left", va="center", color=QUIET, style="italic")
             continue
-        value = run.metrics[METRIC]
-        lower, upper = run.intervals.get(METRIC, [value, value])
-        # A percentile interval may leave out its own point by a hair; a bar cannot be negative.
-        spread = np.clip([[value - lower], [upper - value]], 0, None)
         marker = "s" if run.role == "rule" else "o"
-        axes.errorbar([value], [y], xerr=spread, fmt=marker, color=colour, markersize=6, elinewidth=1.6, capsize=0)
+        draw_intervals(axes, [run.metrics[METRIC]], [run.intervals.get(METRIC)], [y], fmt=marker, color=colour)
         if len(run.by_seed) > 1:
             seeds = [metrics[METRIC] for metrics in run.by_seed.values() if METRIC in metrics]
             axes.scatter(seeds, np.full(len(seeds), y - 0.27), s=12, color=colour, alpha=0.7, linewidths=0)
-    axes.set(xlabel="NDCG@10, with 95 % intervals over users", ylim=(-0.6, max(len(runs), 1) - 0.4))
+    axes.set_xlabel("NDCG@10, with 95 % intervals over users")
     axes.set_xlim(left=0)
-    axes.set_yticks(places, [label(run) for run in runs])
-    axes.grid(axis="y", visible=False)
+    name_rows(axes, [label(run) for run in runs])
     handles = [
         Line2D([], [], marker="o", color=accent, label="trained model"),
         Line2D([], [], marker="s", color=QUIET, label="baseline"),

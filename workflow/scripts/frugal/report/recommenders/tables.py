@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from frugal.report.contents import TABLES
-from frugal.report.frames import frame, gpu_names, metric_values, provenance_values
+from frugal.report.frames import frame, machine, metric_values, provenance_values
 from frugal.report.recommenders.layouts import LAYOUTS
 from frugal.report.results import Results, Run
 from frugal.report.statistics import compare_users, with_verdicts
@@ -262,7 +262,7 @@ def efficiency(results: Results, experiment: str) -> Rows:
     measured = results.measurements(experiment)
     rows = [{"hardware": measured.get("hardware") or {}} | row for row in measured.get("rows") or ()]
     on_gpu = [row["hardware"] for row in rows if row.get("peak_device_mb") is not None]
-    rows = [row | {"hardware": _machine(row["hardware"], row["hardware"] in on_gpu)} for row in rows]
+    rows = [row | {"hardware": machine(row["hardware"], row["hardware"] in on_gpu)} for row in rows]
     # What was measured before a failure is no result.
     rows = [{name: row.get(name) for name in FAILED} if row.get("error") else row for row in rows]
     full = [row for row in rows if row["mode"] in FULL_PRECISION]
@@ -272,15 +272,6 @@ def efficiency(results: Results, experiment: str) -> Rows:
         row["speedup"] = rate / base if rate and base else None
     order = list(dict.fromkeys(row["hardware"] for row in rows))
     return sorted(rows, key=lambda row: order.index(row["hardware"]))
-
-
-def _machine(hardware: dict[str, Any], on_gpu: bool) -> str:
-    """The part of a machine that did the work."""
-    gpus = gpu_names(hardware)
-    if on_gpu and gpus:
-        return gpus
-    cores = f", {hardware['cores']} cores" if hardware.get("cores") else ""
-    return f"{hardware.get('processor') or 'unknown processor'}{cores}"
 
 
 def provenance(results: Results, experiment: str) -> Rows:

@@ -1,0 +1,160 @@
+# What `wikitext` and `climate` do: documents to blocks of tokens, an adapter on a language model, perplexity, answers.
+
+
+rule pack_blocks:
+    """Documents to packed blocks for training and whole texts for the test, split by document."""
+    input:
+        config=f"{LANGUAGE_MODEL}/settings/blocks.yaml",
+        documents=documents,
+        model=language_model,
+    output:
+        expand(f"{BLOCKS}/{{part}}.parquet", part=["train", "validation", "test"], allow_missing=True),
+        counts=f"{BLOCKS}/blocks.json",
+    log:
+        f"logs/{STUDY.study}/pack_blocks/{{experiment}}/{{variant}}.log",
+    wildcard_constraints:
+        experiment="|".join(LANGUAGE_MODELS),
+    conda:
+        "../envs/llm.yaml"
+    threads: 2
+    params:
+        code=depends_on("pack_blocks.py"),
+        folder=lambda wildcards, output: Path(output.counts).parent,
+    shell:
+        "python workflow/scripts/pack_blocks.py --config {input.config} --experiment {wildcards.experiment}"
+        " --documents {input.documents} --tokenizer {input.model} --output {params.folder} 2>&1 | tee {log}"
+
+
+rule train_language_model:
+    """LoRA on the blocks of one variant. A killed run continues from its checkpoint."""
+    input:
+        config=f"{LANGUAGE_MODEL}/settings/training.yaml",
+        model=language_model,
+        train=f"{BLOCKS}/train.parquet",
+        validation=f"{BLOCKS}/validation.parquet",
+    output:
+        adapter=directory(f"{LANGUAGE_MODEL}/adapter"),
+        history=f"{LANGUAGE_MODEL}/history.csv",
+        training=f"{LANGUAGE_MODEL}/training.json",
+    log:
+        f"logs/{STUDY.study}/train_{{experiment}}/{{variant}}/training.log",
+    benchmark:
+        f"logs/{STUDY.study}/train_{{experiment}}/{{variant}}/benchmark.tsv"
+    wildcard_constraints:
+        experiment="|".join(LANGUAGE_MODELS),
+    conda:
+        lambda wildcards: f"../envs/{training_environment(wildcards, wildcards.experiment)}.yaml"
+    threads: 8
+    resources:
+        gpu=gpus_of_run,
+    params:
+        code=lambda wildcards: depends_on(f"train_{wildcards.experiment}.py"),
+        checkpoints=f"checkpoints/{STUDY.study}/{{experiment}}/{{variant}}",
+    shell:
+        "OMP_NUM_THREADS={threads} python workflow/scripts/train_{wildcards.experiment}.py --config {input.config}"
+        " --base-model {input.model} --train {input.train} --validation {input.validation}"
+        " --checkpoints {params.checkpoints} --adapter {output.adapter} --history {output.history}"
+        " --training {output.training} 2>&1 | tee {log}"
+
+
+rule evaluate_language_model:
+    """Perplexity on the test documents, and answers to the prompts; the base model is the run without an adapter."""
+    input:
+        config=f"{LANGUAGE_MODEL}/settings/evaluation.yaml",
+        model=language_model,
+        test=f"{BLOCKS}/test.parquet",
+        adapter=lambda wildcards: of_trained(wildcards, "adapter"),
+        training=lambda wildcards: of_trained(wildcards, "training.json"),
+    output:
+        metrics=f"{LANGUAGE_MODEL}/metrics.json",
+        documents=f"{LANGUAGE_MODEL}/documents.parquet",
+        answers=f"{LANGUAGE_MODEL}/answers.jsonl",
+    log:
+        f"logs/{STUDY.study}/evaluate_{{experiment}}/{{variant}}.log",
+    benchmark:
+        f"logs/{STUDY.study}/evaluate_{{experiment}}/{{variant}}.benchmark.tsv"
+    wildcard_constraints:
+        experiment="|".join(LANGUAGE_MODELS),
+    conda:
+        "../envs/llm.yaml"
+    threads: 8
+    resources:
+        gpu=gpus_of_run,
+    params:
+        code=depends_on("evaluate_language_model.py"),
+        trained=lambda wildcards, input: (
+            f"--adapter {input.adapter} --training {input.training}" if input.adapter else ""
+        ),
+    shell:
+        "OMP_NUM_THREADS={threads} python workflow/scripts/evaluate_language_model.py --config {input.config}"
+        " --experiment {wildcards.experiment} --base-model {input.model} {params.trained} --test {input.test}"
+        " --metrics {output.metrics} --documents {output.documents} --answers {output.answers} 2>&1 | tee {log}"
+
+
+rule write_rating_sheet:
+    """The answers of the untuned and the tuned model, unnamed and in random order, for people to rate."""
+    input:
+        base=f"{RESULTS}/{{experiment}}/{BASE}/answers.jsonl",
+        tuned=lambda wildcards: f"{RESULTS}/{wildcards.experiment}/{principal(wildcards.experiment)}/answers.jsonl",
+    output:
+        sheet=f"{RATING}/sheet.csv",
+        page=f"{RATING}/sheet.html",
+        key=f"{RATING}/key.json",
+    log:
+        f"logs/{STUDY.study}/write_rating_sheet/{{experiment}}.log",
+    conda:
+        "../envs/report.yaml"
+    params:
+        code=depends_on("write_rating_sheet.py"),
+        page=sha256_tree([SCRIPTS / "frugal/rating/sheet.html.j2"])[:16],
+        seed=lambda wildcards: SHARED[wildcards.experiment].seed,
+    shell:
+        "python workflow/scripts/write_rating_sheet.py --experiment {wildcards.experiment} --base {input.base}"
+        " --tuned {input.tuned} --seed {params.seed} --sheet {output.sheet} --page {output.page}"
+        " --key {output.key} 2>&1 | tee {log}"
+
+
+rule read_ratings:
+    """Filled rating sheets: means, win rate, and how far the raters agree."""
+    input:
+        key=f"{RATING}/key.json",
+        sheets=lambda wildcards: SHARED[wildcards.experiment].rating.sheets,
+    output:
+        f"{RATING}/ratings.json",
+    log:
+        f"logs/{STUDY.study}/read_ratings/{{experiment}}.log",
+    conda:
+        "../envs/report.yaml"
+    params:
+        code=depends_on("read_ratings.py"),
+    shell:
+        "python workflow/scripts/read_ratings.py --key {input.key} --sheets {input.sheets:q} --output {output}"
+        " 2>&1 | tee {log}"
+
+
+rule climb_memory_ladder:
+    """Memory and speed with each saving of memory, and the largest batch under a budget; no other job beside it."""
+    input:
+        model=lambda wildcards: f"data/models/{SHARED[wildcards.experiment].base_model}",
+        blocks=lambda wildcards: (
+            f"data/blocks/{STUDY.study}/{wildcards.experiment}/{principal(wildcards.experiment)}/train.parquet"
+        ),
+    output:
+        f"{RESULTS}/{{experiment}}/ladder/measurements.json",
+    log:
+        f"logs/{STUDY.study}/climb_memory_ladder/{{experiment}}.log",
+    wildcard_constraints:
+        experiment="|".join(LANGUAGE_MODELS),
+    conda:
+        "../envs/llm.yaml"
+    threads: 16
+    resources:
+        gpu=lambda wildcards: SHARED[wildcards.experiment].training.gpus,
+    params:
+        code=depends_on("climb_memory_ladder.py"),
+        child=depends_on("measure_memory.py"),
+        settings=ladder_settings,
+        work=f"checkpoints/{STUDY.study}/{{experiment}}/ladder",
+    shell:
+        "OMP_NUM_THREADS={threads} python workflow/scripts/climb_memory_ladder.py --settings {params.settings:q}"
+        " --base-model {input.model} --blocks {input.blocks} --work {params.work} --output {output} 2>&1 | tee {log}"

@@ -1,0 +1,237 @@
+"""PDFs as they are met: each gives a document or a reason, and none stops the others."""
+
+import io
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+from pypdf import PdfWriter
+
+from frugal.data.documents import Document
+from frugal.data.pdf import read_pdf
+from frugal.data.pdf_pages import Unreadable, read_pages
+from frugal.errors import FrugalError
+
+SENTENCE = "The glaciers of the range have lost much of their ice, and the rivers below them carry less water."
+
+
+def pdf(pages: list[bytes], kids: str | None = None, more: list[bytes] | None = None, catalogue: str = "") -> bytes:
+    """A PDF with one content stream for each page, and a correct table of references."""
+    numbers = range(4, 4 + 2 * len(pages), 2)
+    tree = kids if kids is not None else " ".join(f"{n} 0 R" for n in numbers)
+    objects = [
+        f"<< /Type /Catalog /Pages 2 0 R {catalogue} >>".encode(),
+        f"<< /Type /Pages /Kids [{tree}] /Count {len(pages)} >>".encode(),
+        b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica /Encoding /WinAnsiEncoding >>",
+    ]
+    for number, content in zip(numbers, pages, strict=True):
+        objects.append(
+            b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 595 842] /Resources << /Font << /F1 3 0 R >> >> "
+            b"/Contents %d 0 R >>" % (number + 1)
+        )
+        objects.append(b"<< /Length %d >>\nstream\n%s\nendstream" % (len(content), content))
+    data, places = io.BytesIO(b"%PDF-1.4\n"), []
+    data.seek(0, io.SEEK_END)
+    for number, content in enumerate([*objects, *(more or [])], start=1):
+        places.append(data.tell())
+        data.write(b"%d 0 obj\n%s\nendobj\n" % (number, content))
+    start = data.tell()
+    data.write(b"xref\n0 %d\n0000000000 65535 f \n" % (len(places) + 1))
+    data.writelines(b"%010d 00000 n \n" % place for place in places)
+    data.write(b"trailer\n<< /Size %d /Root 1 0 R >>\nstartxref\n%d\n%%%%EOF\n" % (len(places) + 1, start))
+    return data.getvalue()
+
+
+def page(text: str) -> bytes:
+    lines = [f"({line}) Tj T*" for line in textwrap.wrap(text, 80)]
+    return "\n".join(["BT /F1 10 Tf 72 770 Td 14 TL", *lines, "ET"]).encode()
+
+
+def read(path: Path, **more) -> Document:
+    return read_pdf(path, path.name, None, **{"reader": "pypdf", "page_seconds": 20.0} | more)
+
+
+@pytest.fixture
+def make(tmp_path: Path):
+    def write(data: bytes, name: str = "report.pdf") -> Path:
+        (tmp_path / name).write_bytes(data)
+        return tmp_path / name
+
+    return write
+
+
+@pytest.mark.parametrize("reader", ["pypdf", "PyPDF2"])
+def test_a_report_becomes_running_text(make, reader: str) -> None:
+    path = make(pdf([page(SENTENCE), page("It is warmer in the valley.")]))
+    document = read(path, reader=reader)
+    assert document == Document(
+        "report.pdf", "report", f"{SENTENCE}\n\nIt is warmer in the valley.", None, "report.pdf", pages=2
+    )
+
+
+def encrypted(password: str) -> bytes:
+    writer = PdfWriter(clone_from=io.BytesIO(pdf([page(SENTENCE)])))
+    writer.encrypt(password, "owner", algorithm="RC4-128")
+    stream = io.BytesIO()
+    writer.write(stream)
+    return stream.getvalue()
+
+
+IMAGE = b"q 595 0 0 842 0 0 cm BI /W 1 /H 1 /BPC 8 /CS /G ID \x80 EI Q"
+LOOP = b"<< /Type /Pages /Kids [2 0 R] /Count 1 /Parent 2 0 R >>"
+
+
+@pytest.mark.parametrize("reader", ["pypdf", "PyPDF2"])
+@pytest.mark.parametrize(
+    ("data", "reason", "pages"),
+    [
+        (b"", "empty file", 0),
+        (SENTENCE.encode() * 100, "not a PDF", 0),
+        (encrypted("secret"), "encrypted", 0),
+        (pdf([]), "no pages", 0),
+        (pdf([IMAGE, IMAGE]), "no text (scanned images?)", 2),
+        (pdf([b"", b""]), "no text (scanned images?)", 2),
+        (b"%PDF-1.4\n" + bytes(range(256)) * 20, "broken: ", 0),
+        (pdf([page(SENTENCE)])[:300], "broken: ", 0),
+        # A page tree that holds itself.
+        (pdf([], kids="4 0 R", more=[LOOP]), "broken: ", 0),
+    ],
+    ids=["zero bytes", "text", "encrypted", "no pages", "image", "blank", "noise", "truncated", "loop"],
+)
+def test_what_cannot_be_read_is_skipped_with_its_reason(
+    make, data: bytes, reason: str, pages: int, reader: str
+) -> None:
+    document = read(make(data), reader=reader)
+    assert (document.status, document.text, document.pages) == ("skipped", "", pages)
+    assert document.pages_skipped == pages
+    assert document.reason.startswith(reason)
+    assert "\n" not in document.reason
+
+
+def test_an_empty_password_opens(make) -> None:
+    assert read(make(encrypted(""))).text == SENTENCE
+
+
+@pytest.mark.parametrize("reader", ["pypdf", "PyPDF2"])
+def test_a_page_tree_that_is_nested_too_deeply(make, reader: str) -> None:
+    depth = 5000
+    nodes = [b"<< /Type /Pages /Kids [%d 0 R] /Count 1 >>" % (5 + i) for i in range(depth)]
+    document = read(make(pdf([], kids="4 0 R", more=nodes)), reader=reader)
+    assert document.status == "skipped"
+    assert document.reason.startswith("broken: ")
+
+
+def test_outlines_in_a_circle_do_no_harm(make) -> None:
+    # Objects 6 and 7 follow the page's 4 and 5.
+    more = [
+        b"<< /Type /Outlines /First 7 0 R /Last 7 0 R >>",
+        b"<< /Title (again) /Parent 6 0 R /Next 7 0 R /First 7 0 R >>",
+    ]
+    assert read(make(pdf([page(SENTENCE)], more=more, catalogue="/Outlines 6 0 R"))).text == SENTENCE
+
+
+def test_two_thousand_pages(make) -> None:
+    path = make(pdf([page(f"Station number {i} measured no rain.") for i in range(2000)]))
+    began = time.monotonic()
+    document = read(path)
+    assert (document.status, document.pages, document.pages_skipped) == ("kept", 2000, 0)
+    assert document.text.count("Station number") == 2000
+    assert time.monotonic() - began < 60
+    cut = read(path, max_pages=3)
+    assert (cut.pages, cut.pages_skipped) == (2000, 1997)
+    assert cut.note == "report.pdf: only the first 3 of 2000 pages were read"
+
+
+READER = """
+import os, time
+
+
+class Page:
+    def __init__(self, number):
+        self.number = number
+
+    def extract_text(self):
+        if self.number in {hang}:
+            while True:
+                pass
+        if self.number in {die}:
+            os._exit(1)
+        if self.number in {fail}:
+            raise RecursionError
+        if self.number in {eat}:
+            return "x" * (1 << 40)
+        if self.number in {endless}:
+            return "x" * 1_000_001
+        return f"Text of page {{self.number}}."
+
+
+class PdfReader:
+    is_encrypted = False
+    metadata = None
+
+    def __init__(self, path, strict):
+        time.sleep({opening})
+        self.pages = [Page(i) for i in range(1, {count} + 1)]
+"""
+
+
+@pytest.fixture
+def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A function that makes a reader whose pages misbehave; pages are counted from 1."""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def make(count: int, opening: float = 0, **pages: set[int]) -> str:
+        behaviour = {kind: pages.get(kind, set()) for kind in ("hang", "die", "fail", "eat", "endless")}
+        name = f"reader_{time.monotonic_ns()}"
+        (tmp_path / f"{name}.py").write_text(READER.format(count=count, opening=opening, **behaviour))
+        return name
+
+    return make
+
+
+def test_a_page_that_hangs_or_dies_costs_that_page_only(tmp_path: Path, reader) -> None:
+    name = reader(7, hang={2}, die={4}, fail={5}, eat={6}, endless={7})
+    pages = read_pages(tmp_path, name, page_seconds=1.0)
+    assert pages.texts == ["Text of page 1.", "Text of page 3."]
+    assert pages.problems == {
+        2: "did not finish in 1 s",
+        4: "ended the reader's process",
+        5: "broken: nested too deeply or in a circle",
+        6: "broken: needs more than 2 GB of memory",
+        7: "longer than 1000000 characters",
+    }
+    assert pages.count == 7
+
+
+def test_the_last_page_may_hang(tmp_path: Path, reader) -> None:
+    pages = read_pages(tmp_path, reader(2, hang={2}), page_seconds=0.5)
+    assert (pages.texts, list(pages.problems)) == (["Text of page 1."], [2])
+
+
+def test_a_document_of_pages_that_hang_is_given_up(tmp_path: Path, reader) -> None:
+    began = time.monotonic()
+    pages = read_pages(tmp_path, reader(1000, die=set(range(2, 1001))), page_seconds=20.0)
+    assert time.monotonic() - began < 15
+    assert (len(pages.texts), len(pages.problems)) == (1, 999)
+    assert pages.problems[6] == "ended the reader's process"
+    assert pages.problems[7] == "not tried, since too many pages before it did not finish"
+
+
+def test_a_document_that_does_not_open_in_time(tmp_path: Path, reader) -> None:
+    with pytest.raises(Unreadable, match=r"broken: opening it did not finish in 0\.3 s"):
+        read_pages(tmp_path, reader(1, opening=30), page_seconds=0.3)
+
+
+def test_skipped_pages_are_noted_and_a_document_of_none_is_skipped(make, reader) -> None:
+    path = make(pdf([page(SENTENCE)]))
+    document = read(path, reader=reader(3, fail={2}))
+    assert (document.status, document.pages, document.pages_skipped) == ("kept", 3, 1)
+    assert document.note == "report.pdf: page 2 was skipped (broken: nested too deeply or in a circle)"
+    document = read(path, reader=reader(2, fail={1, 2}))
+    assert document.reason == "no page could be read: broken: nested too deeply or in a circle"
+
+
+def test_a_reader_that_is_not_installed_is_an_error(make) -> None:
+    with pytest.raises(FrugalError, match="no_such_reader: this reader of PDFs is not installed"):
+        read(make(pdf([page(SENTENCE)])), reader="no_such_reader")

@@ -1,0 +1,112 @@
+"""Texts from files: WikiText byte for byte, and text files and JSON lines with all that can be wrong with them."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from frugal.data.texts import read_text, read_wikitext
+from frugal.errors import FrugalError
+
+# In the manner of the real files: a blank line first, headings in blank lines, tokens set apart.
+WIKITEXT = (
+    " \n = Harbour of Lindow = \n \n The harbour was built in the last century . \n = = History = = \n"
+    " Its walls @-@ all of granite \u2013 stand today . \n The sum is \n = 7 = \n \n"
+    " = Lighthouse = \n \n A tower . \n"
+)
+
+
+def articles(path: Path) -> list[tuple[str, str]]:
+    return [(document.name, document.text) for document in read_wikitext(path, "test", path.name)]
+
+
+def test_articles_of_wikitext(tmp_path: Path) -> None:
+    path = tmp_path / "wiki.test.raw"
+    path.write_text(WIKITEXT)
+    first, second = read_wikitext(path, "test", "wiki.test.raw")
+    assert (first.name, second.name) == ("Harbour of Lindow", "Lighthouse")
+    # " = 7 = " follows a line of text, and so is none.
+    assert second.text == " = Lighthouse = \n \n A tower . \n"
+    assert (second.split, second.file, second.status) == ("test", "wiki.test.raw", "kept")
+
+
+@given(st.lists(st.sampled_from([" = A = \n", " \n", " = = B = = \n", "text\r", "\u2028", "\n", "=", " = C =", "é"])))
+def test_joined_articles_are_the_file_byte_for_byte(tmp_path_factory: pytest.TempPathFactory, parts: list[str]) -> None:
+    path = tmp_path_factory.mktemp("wikitext") / "wiki.raw"
+    path.write_bytes("".join(parts).encode())
+    assert "".join(text for _, text in articles(path)).encode() == path.read_bytes()
+
+
+def test_wikitext_without_a_title_or_without_anything(tmp_path: Path) -> None:
+    path = tmp_path / "wiki.valid.raw"
+    path.write_text("no title \n")
+    assert articles(path) == [("wiki.valid", "no title \n")]
+    path.write_text("")
+    assert articles(path) == []
+    path.write_bytes(b" = A = \n\xff")
+    with pytest.raises(FrugalError, match=r"wiki\.valid\.raw: is not UTF-8"):
+        articles(path)
+
+
+def read(tmp_path: Path, name: str, data: bytes, skip: bool = True, text_field: str = "text") -> list:
+    (tmp_path / name).write_bytes(data)
+    return list(read_text(tmp_path / name, f"in/{name}", "train", text_field, skip))
+
+
+def test_a_text_file_is_one_document(tmp_path: Path) -> None:
+    (document,) = read(tmp_path, "a.txt", "\ufeffOne\r\ntwo ﬁ\n".encode())
+    assert (document.name, document.title, document.text) == ("in/a.txt", "a", "One\ntwo ﬁ\n")
+    assert (document.split, document.file) == ("train", "in/a.txt")
+    # One giant line is a text like any other.
+    (document,) = read(tmp_path, "line.txt", b"word " * 400_000)
+    assert len(document.text) == 2_000_000
+
+
+@pytest.mark.parametrize("data", [b"", b" \n\t\n"])
+def test_an_empty_file_is_skipped(tmp_path: Path, data: bytes) -> None:
+    (document,) = read(tmp_path, "a.txt", data, skip=False)
+    assert (document.status, document.reason, document.text) == ("skipped", "empty", "")
+
+
+def test_a_file_in_another_encoding_is_skipped_or_an_error(tmp_path: Path) -> None:
+    (document,) = read(tmp_path, "a.txt", "Düne".encode("latin-1"))
+    assert (document.status, document.reason) == ("skipped", "not UTF-8")
+    with pytest.raises(FrugalError, match=r"a\.txt: not UTF-8; correct it, or set 'on_bad_rows: skip'"):
+        read(tmp_path, "a.txt", b"\xff", skip=False)
+
+
+def test_json_lines(tmp_path: Path) -> None:
+    rows = [{"body": "One", "id": 7, "title": "First"}, {"body": "Two"}, {"body": " ", "id": ""}]
+    data = b"\n".join(json.dumps(row).encode() for row in rows) + b"\n\n"
+    documents = read(tmp_path, "a.jsonl", data, skip=False, text_field="body")
+    assert [(d.name, d.title, d.text, d.reason) for d in documents] == [
+        ("7", "First", "One", ""),
+        ("in/a.jsonl:2", "in/a.jsonl:2", "Two", ""),
+        ("in/a.jsonl:3", "in/a.jsonl:3", "", "empty"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b'{"text": "cut', "not JSON"),
+        (b"[" * 100_000, "not JSON"),
+        (b'["text"]', "not a JSON object"),
+        (b'{"txt": "x"}', "no text under the key 'text'"),
+        (b'{"text": 3}', "no text under the key 'text'"),
+        (b'{"text": "\xff"}', "not UTF-8"),
+        (rb'{"text": "\ud800"}', "not UTF-8"),
+    ],
+)
+def test_bad_lines_are_skipped_or_an_error(tmp_path: Path, line: bytes, reason: str) -> None:
+    good = b'{"text": "good"}'
+    documents = read(tmp_path, "a.jsonl", b"\n".join([good, line, good]))
+    assert [(d.name, d.status, d.reason) for d in documents] == [
+        ("in/a.jsonl:1", "kept", ""),
+        ("in/a.jsonl:2", "skipped", reason),
+        ("in/a.jsonl:3", "kept", ""),
+    ]
+    with pytest.raises(FrugalError, match=r"a\.jsonl, line 2: "):
+        read(tmp_path, "a.jsonl", b"\n".join([good, line]), skip=False)

@@ -1,0 +1,76 @@
+"""Peers' environments and runs in processes of their own; the language-model comparison's texts and ratios."""
+
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+
+import bench_llm
+from frugal import benchmarks
+from frugal.benchmarks import peer_python, run_logged
+from frugal.errors import FrugalError
+from frugal.files import sha256_file
+
+
+def test_a_run_that_fails_names_its_log(tmp_path):
+    log = tmp_path / "logs" / "run.log"
+    with pytest.raises(FrugalError, match=r"exit code 3; see .*run\.log"):
+        run_logged([sys.executable, "-c", "print('why'); raise SystemExit(3)"], log, 1, 1)
+    assert log.read_text() == "why\n"
+    with pytest.raises(FrugalError, match=r"not finished.*run\.log"):
+        run_logged([sys.executable, "-c", "import time; time.sleep(60)"], log, 1, timeout_minutes=0.005)
+
+
+def test_the_environment_is_made_once(tmp_path, monkeypatch):
+    commands = []
+    monkeypatch.setattr(
+        benchmarks.subprocess, "run", lambda command: commands.append(command) or subprocess.CompletedProcess([], 0)
+    )
+    folder, requirements = tmp_path / "peer", tmp_path / "peer.txt"
+    requirements.write_text("peer==1.0")
+    assert peer_python(folder, requirements, ["--find-links", "here"]) == str(folder / "bin/python")
+    assert peer_python(folder, requirements, []) == str(folder / "bin/python")
+    assert len(commands) == 2
+    assert "--find-links" in commands[1]
+    assert (folder / "requirements.sha256").read_text() == sha256_file(requirements)
+    requirements.write_text("peer==2.0")
+    peer_python(folder, requirements, [])
+    assert len(commands) == 4
+
+
+def run(number, system, speed, memory=100.0, share=0.5):
+    values = {"tokens_per_second": speed, "peak_rss_mb": memory, "matmul_peak_share": share}
+    return {"round": number, "system": system, **values}
+
+
+def test_ratios_are_medians_of_rounds():
+    # Lean against TRL's defaults: 30/10, 20/10 and 50/10 in speed, 40/100 in memory.
+    runs = [run(n, "trl_default", 10) for n in range(3)]
+    runs += [run(n, "lean", speed, memory=40) for n, speed in enumerate((30, 20, 50))]
+    runs += [run(0, "fast", 60, share=0.6), run(0, "trl_tuned", 20)]
+    result = bench_llm.summarise(runs)
+    assert result["lean_speed_vs_trl_default"] == 3
+    assert result["lean_memory_vs_trl_default"] == 0.4
+    assert (result["fast_speed_vs_trl_default"], result["fast_speed_vs_trl_tuned"]) == (6, 3)
+    assert result["matmul_peak_share"] == 0.6
+    assert result["nf4_speed_vs_fast"] is None
+
+
+def test_texts_are_paragraphs_of_many_articles(tmp_path):
+    path = tmp_path / "documents.parquet"
+    articles = [f"Title\n{f'{n} ' * 200}\nshort\n{'x' * 3000}" for n in range(2 * bench_llm.TEXTS)]
+    pd.DataFrame({"text": articles}).to_parquet(path)
+    texts = bench_llm.paragraphs(path)
+    assert len(texts) == bench_llm.TEXTS
+    assert texts[1].startswith("2 2 ")
+    pd.DataFrame({"text": articles[:5]}).to_parquet(path)
+    with pytest.raises(FrugalError, match="5 paragraphs of 250 to 2300 characters, not 400"):
+        bench_llm.paragraphs(path)
+
+
+@pytest.mark.parametrize("system", bench_llm.OURS)
+def test_our_settings_are_valid(system):
+    settings = bench_llm.our_run(bench_llm.OURS[system], 1)
+    assert settings.training.max_steps == bench_llm.STEPS
+    assert settings.lora.r == bench_llm.LORA["r"]

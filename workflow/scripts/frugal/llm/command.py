@@ -1,0 +1,101 @@
+"""What the training scripts of `wikitext` and `climate` do: from their arguments to a finished adapter."""
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from frugal.config.study import STAGES, plain
+from frugal.errors import FrugalError, first_line
+from frugal.files import atomic_path, exclusive, sha256_file, sha256_tree, write_json, write_text
+from frugal.fingerprint import fingerprint
+from frugal.hardware import choose_device, steady_memory
+from frugal.runs import load_run
+
+#: Settings that change how a run is watched, not what it learns: its checkpoints stay good.
+WATCHING = ("deadline_minutes", "save_steps", "logging_steps", "report_to")
+
+
+def read_blocks(path: Path) -> list[dict[str, list[int]]]:
+    """Packed blocks: input_ids and segment_lengths of each.
+
+    Raises:
+        FrugalError: the file cannot be read.
+    """
+    try:
+        return pq.read_table(path, columns=["input_ids", "segment_lengths"]).to_pylist()
+    except (OSError, ValueError, KeyError) as error:
+        raise FrugalError(
+            f"{path}: cannot be read: {first_line(error)}; make it again with the rule pack_blocks"
+        ) from None
+
+
+def train(experiment: str, script: str, description: str) -> int | None:
+    """Train one variant's adapter on its blocks; continues from its checkpoint if it has one.
+
+    Returns:
+        The process's exit code: None, or EXIT_DEADLINE where the deadline came first.
+
+    Raises:
+        FrugalError: an input is broken, or the loss is no longer a number.
+    """
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--config", required=True, help="the run's settings/training.yaml")
+    parser.add_argument("--base-model", required=True, type=Path, help="folder of the base model")
+    parser.add_argument("--train", required=True, type=Path, help="train.parquet, packed blocks")
+    parser.add_argument("--validation", required=True, type=Path, help="validation.parquet, packed blocks")
+    parser.add_argument("--checkpoints", required=True, type=Path, help="folder that outlives a killed run")
+    parser.add_argument("--adapter", required=True, type=Path, help="output folder")
+    parser.add_argument("--history", required=True, type=Path, help="output: losses, CSV")
+    parser.add_argument("--training", required=True, type=Path, help="output: the training record, JSON")
+    args = parser.parse_args()
+    steady_memory()
+    run = load_run(args.config, experiment)
+    blocks, validation = read_blocks(args.train), read_blocks(args.validation)
+    # Another model, other settings, data or code never continue from this run's checkpoints.
+    settings = plain(run, STAGES[experiment]["training"])
+    for key in WATCHING:
+        settings["training"].pop(key)
+    key = fingerprint(script, [settings, sha256_file(args.train), sha256_tree([args.base_model])])
+
+    if run.backend == "unsloth":
+        import unsloth  # noqa: F401  (patches trl, peft and transformers, so it comes before them)
+
+    from frugal.llm.training import history_csv, load_for_run, train_adapter
+    from frugal.training import EXIT_DEADLINE, DeadlineReached
+
+    model, tokenizer, lora = load_for_run(args.base_model, run, choose_device(run.training.gpus))
+    try:
+        with exclusive(args.checkpoints, "training"):
+            trainer, record = train_adapter(
+                model,
+                tokenizer,
+                blocks,
+                lora,
+                run.training,
+                run.model,
+                run.seed,
+                args.checkpoints / key,
+                f"{experiment}/{args.adapter.parent.name}",
+                validation=validation,
+                packed=run.backend == "transformers",
+            )
+    except DeadlineReached as reached:
+        print(f"deadline: saved at {reached}; run again to continue", file=sys.stderr)
+        return EXIT_DEADLINE
+    save_adapter(trainer.model, tokenizer, args.adapter)
+    write_text(args.history, history_csv(trainer))
+    record["blocks"] = record.pop("examples")
+    write_json(args.training, record)
+    shutil.rmtree(args.checkpoints, ignore_errors=True)
+    return None
+
+
+def save_adapter(model, tokenizer, folder: Path) -> None:
+    """Write the adapter and its tokenizer; atomically."""
+    with atomic_path(folder) as temporary:
+        model.save_pretrained(temporary, safe_serialization=True)
+        tokenizer.save_pretrained(temporary)
+        (temporary / "README.md").unlink(missing_ok=True)  # an empty form; the model card is made from the results

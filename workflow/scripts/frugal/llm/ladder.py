@@ -1,0 +1,117 @@
+"""The memory ladder: what each rung changes, and the search for the largest batch under a budget."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from frugal.config.language_modeling import RUNGS, LanguageModelingRun
+from frugal.llm.memory import Method
+
+#: Where the ladder starts: nothing is saved. One batch is one step, so that a step is measured and not its parts.
+START = {
+    "backend": "transformers",
+    "model": {"quantization": "none", "double_quantization": False, "compute_dtype": "float32"},
+    "training": {
+        "gradient_accumulation_steps": 1,
+        "optim": "adamw_torch",
+        "gradient_checkpointing": False,
+        "loss_chunk_tokens": None,
+    },
+}
+LOSS_CHUNK_TOKENS = 256
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One rung: its name, what it changes in words, and the settings that it is measured with."""
+
+    name: str
+    changed: str
+    method: Method
+    run: LanguageModelingRun
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a try with one batch size showed; ``peak_mb`` of one that was stopped is what it had reached."""
+
+    batch_size: int
+    fits: bool
+    peak_mb: float | None
+
+
+def climb(run: LanguageModelingRun) -> dict[str, Rung]:
+    """Name -> rung, in order, each with the changes of those before it; all else is as in ``run``."""
+    gpu = run.training.gpus > 0
+    half = "float16" if gpu and run.model.compute_dtype == "float16" else "bfloat16"
+    optim = "paged_adamw_8bit" if gpu else "adamw_8bit"  # paging is between a GPU and the host
+    changes: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
+        "full": ("all weights are trained, in float32, by plain AdamW", START),
+        "lora": ("the weights are frozen, and an adapter is trained", {}),
+        "nf4": ("the frozen weights are kept in 4 bits (NF4)", {"model": {"quantization": "nf4"}}),
+        "double_quantization": (
+            "the constants of the quantisation are quantised too",
+            {"model": {"double_quantization": True}},
+        ),
+        "mixed_precision": (f"matrix products and activations are in {half}", {"model": {"compute_dtype": half}}),
+        "gradient_checkpointing": (
+            "activations are computed again in the backward pass",
+            {"training": {"gradient_checkpointing": True}},
+        ),
+        "optimizer_8bit": ("the optimiser's states are kept in 8 bits", {"training": {"optim": optim}}),
+        "chunked_loss": (
+            f"the loss is computed for {LOSS_CHUNK_TOKENS} tokens at a time",
+            {"training": {"loss_chunk_tokens": LOSS_CHUNK_TOKENS}},
+        ),
+    }
+    settings, rungs = run.model_dump(), {}
+    for name in RUNGS:
+        words, changed = changes[name]
+        for section, values in changed.items():
+            settings[section] = {**settings[section], **values} if isinstance(values, dict) else values
+        method: Literal["full", "lora"] = "full" if name == "full" else "lora"
+        rungs[name] = Rung(name, words, method, LanguageModelingRun.model_validate(settings))
+    return rungs
+
+
+def search_largest_batch(
+    probe: Callable[[list[int]], Iterable[Probe]], guess: int, low: int, high: int
+) -> tuple[int, list[Probe]]:
+    """The largest batch size that fits, and all that was tried.
+
+    From ``guess`` upwards in growing strides (1, 2, 4, ...) until a batch does not fit, then by bisection below it
+    (Bentley and Yao 1976, doi:10.1016/0020-0190(76)90071-5). With a good guess two tries are enough: one that fits
+    and its neighbour that does not. What would be tried next if all fits is handed to ``probe`` at once, because
+    one process can measure ascending batch sizes, and most of a small model's measurement is its start.
+
+    Args:
+        probe: tries ascending batch sizes, up to the first that does not fit.
+        low: a batch size that is known to fit; 0 always does.
+        high: one that does not, or that is not to be tried.
+    """
+    tried: list[Probe] = []
+    sizes = upwards(min(max(guess, low + 1), high - 1), high)
+    while high - low > 1:
+        for found in probe(sizes):
+            tried.append(found)
+            low, high = (found.batch_size, high) if found.fits else (low, found.batch_size)
+        sizes = halfway(low, high)
+    return low, tried
+
+
+def upwards(start: int, stop: int) -> list[int]:
+    """``start``, then 1, 2, 4, ... more each time, and last ``stop`` - 1."""
+    sizes, stride = [start], 1
+    while sizes[-1] < stop - 1:
+        sizes.append(min(sizes[-1] + stride, stop - 1))
+        stride *= 2
+    return sizes
+
+
+def halfway(low: int, high: int) -> list[int]:
+    """The middle between ``low`` and ``high``, then that between it and ``high``, up to ``high`` - 1."""
+    sizes = []
+    while high - low > 1:
+        low = (low + high) // 2
+        sizes.append(low)
+    return sizes

@@ -1,0 +1,245 @@
+"""What a training run needs at its peak, from the shapes of its model and its settings alone.
+
+Nothing is loaded or measured. The formulas count what PyTorch keeps for the backward pass in transformers'
+Llama, operation by operation; the tests hold them against what it really keeps.
+
+Letters: T tokens of a batch (batch_size x sequence_length), S sequence_length, H hidden size, I intermediate
+size, A and K widths of the queries and of the keys, h heads, V vocabulary, r rank, L layers; c bytes of a number
+in compute_dtype (4 or 2).
+
+A step has three moments at which its memory may be highest, and the estimate is of the highest of them:
+
+* *loss*: all activations are kept, and the logits stand beside them;
+* *layer*: the logits are gone, and the backward pass is in the last layer, which under gradient checkpointing
+  has just been computed again;
+* *step*: all gradients are there, and no activations.
+
+So the gradients, which come as the activations go, count in the first two only where they were there before:
+where gradient_accumulation_steps is more than 1.
+"""
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+from frugal.config.llm import LoraSettings, ModelSettings
+
+MB = 2**20
+#: MB of a process that has imported Python, torch, transformers, peft, trl, datasets and bitsandbytes, measured.
+PROCESS_MB = 524
+#: MB that CUDA and cuBLAS take on a GPU beside the tensors; it differs by GPU and driver, 400 to 600 MB.
+CUDA_CONTEXT_MB = 500
+#: Bytes a weight in NF4 (Dettmers et al. 2023, QLoRA, arXiv:2305.14314, section 3): 4 bits and, for each block
+#: of 64 weights, one constant of 32 bits; doubly quantised of 8 bits, with 32 bits for each 256 of them.
+NF4_BYTES = {False: (4 + 32 / 64) / 8, True: (4 + 8 / 64 + 32 / (64 * 256)) / 8}
+#: bitsandbytes keeps the states of tensors with fewer elements in 32 bits.
+MIN_8BIT_SIZE = 4096
+
+Method = Literal["lora", "full"]
+
+
+@dataclass(frozen=True)
+class MemoryEstimate:
+    """MB (2^20 bytes) of each kind at the run's peak."""
+
+    weights: float
+    gradients: float
+    optimizer: float
+    activations: float
+    logits: float
+    overhead: float
+
+    @property
+    def total(self) -> float:
+        return sum(getattr(self, field.name) for field in fields(self))
+
+    def as_dict(self) -> dict[str, float]:
+        """The parts and their total, to a tenth of a MB."""
+        return {name: round(value, 1) for name, value in {**asdict(self), "total": self.total}.items()}
+
+
+def estimate(
+    config: Any,
+    run: Any,
+    *,
+    method: Method = "lora",
+    batch_size: int,
+    sequence_length: int,
+    device: Literal["cpu", "cuda"] = "cpu",
+) -> MemoryEstimate:
+    """The peak memory of a training run: of its process on the CPU, of the device on a GPU.
+
+    Args:
+        config: a `transformers.LlamaConfig`, or another with its attributes.
+        run: settings with the sections `model`, `lora` and `training`, of any language-model experiment.
+        method: 'lora' trains an adapter on frozen weights; 'full' trains all weights, everything in float32.
+        batch_size: sequences at once on the device.
+        sequence_length: tokens of each of them.
+    """
+    model, lora, training = run.model, run.lora, run.training
+    full = method == "full"
+    number = 4 if full else compute_bytes(model)
+    tokens = batch_size * sequence_length
+    # DoRA, rsLoRA and plain LoRA adapters are kept in float32, whatever the frozen weights are in.
+    trained = [base_parameters(config)] if full else adapter_sizes(config, lora)
+
+    weights = 4 * sum(trained) if full else frozen_bytes(config, model) + 4 * sum(trained)
+    gradients = 4 * sum(trained)
+    optimizer = sum(optimizer_bytes(size, training.optim) for size in trained)
+
+    layer = layer_bytes(config, run, number, batch_size, sequence_length, full, device)
+    hidden = tokens * config.hidden_size * number
+    # The last norm keeps its input in float32; full fine-tuning also what it passes to the output layer.
+    last = tokens * config.hidden_size * 4 + (2 * hidden if full else 0)
+    autocast = sum(trained) * number if number < 4 else 0  # the adapter's weights, cast once a step
+    kept = config.num_hidden_layers * (hidden if training.gradient_checkpointing else layer) + last + autocast
+    again = layer if training.gradient_checkpointing else 0
+    # In the MLP's backward pass, three gradients of its width are alive at once; NF4 weights are unpacked.
+    passing = 3 * tokens * config.intermediate_size * number
+    if model.quantization == "nf4" and not full:
+        passing += max(rows * columns for rows, columns in projections(config).values()) * number
+
+    carried = gradients if training.gradient_accumulation_steps > 1 else 0
+    logits = logits_bytes(tokens, config.vocab_size, training.loss_chunk_tokens)
+    moments = [(carried, kept, logits), (carried, kept + again + passing, 0), (gradients, 0, 0)]
+    gradients, activations, logits = max(moments, key=sum)
+    return MemoryEstimate(
+        weights=weights / MB,
+        gradients=gradients / MB,
+        optimizer=optimizer / MB,
+        activations=activations / MB,
+        logits=logits / MB,
+        overhead=PROCESS_MB if device == "cpu" else CUDA_CONTEXT_MB,
+    )
+
+
+def compute_bytes(model: ModelSettings) -> int:
+    """Bytes of a number in compute_dtype."""
+    return 4 if model.compute_dtype == "float32" else 2
+
+
+def projections(config: Any) -> dict[str, tuple[int, int]]:
+    """Inputs and outputs of each linear layer in one block."""
+    hidden, inner = config.hidden_size, config.intermediate_size
+    head = getattr(config, "head_dim", None) or hidden // config.num_attention_heads
+    queries, keys = config.num_attention_heads * head, config.num_key_value_heads * head
+    return {
+        "q_proj": (hidden, queries),
+        "k_proj": (hidden, keys),
+        "v_proj": (hidden, keys),
+        "o_proj": (queries, hidden),
+        "gate_proj": (hidden, inner),
+        "up_proj": (hidden, inner),
+        "down_proj": (inner, hidden),
+    }
+
+
+def linear_parameters(config: Any) -> int:
+    """Weights of the linear layers in all blocks: what NF4 quantises."""
+    return config.num_hidden_layers * sum(rows * columns for rows, columns in projections(config).values())
+
+
+def base_parameters(config: Any) -> int:
+    """Weights of the model; embeddings that are also the output layer count once."""
+    embeddings = (1 if config.tie_word_embeddings else 2) * config.vocab_size * config.hidden_size
+    norms = (2 * config.num_hidden_layers + 1) * config.hidden_size
+    return linear_parameters(config) + embeddings + norms
+
+
+def frozen_bytes(config: Any, model: ModelSettings) -> float:
+    """Bytes of the frozen model. Embeddings, norms and output layer are never quantised."""
+    linear, number = linear_parameters(config), compute_bytes(model)
+    quantized = NF4_BYTES[model.double_quantization] if model.quantization == "nf4" else number
+    return linear * quantized + (base_parameters(config) - linear) * number
+
+
+def adapter_sizes(config: Any, lora: LoraSettings) -> list[int]:
+    """Weights of each tensor of the adapter: A (r x inputs) and B (outputs x r); for DoRA the magnitudes too."""
+    sizes = []
+    for name in lora.target_modules:
+        inputs, outputs = projections(config)[name]
+        sizes += [lora.r * inputs, outputs * lora.r, *([outputs] if lora.use_dora else [])]
+    return sizes * config.num_hidden_layers
+
+
+def optimizer_bytes(size: int, optim: str) -> float:
+    """AdamW's two states of a tensor with ``size`` weights: 8 bytes a weight.
+
+    In 8 bits: 2 bytes a weight, and for each state a constant of 4 bytes a block of 256 (Dettmers et al. 2022,
+    arXiv:2110.02861); a paged optimiser needs as much, but it can leave the GPU for host memory.
+    """
+    if optim == "adamw_torch" or size < MIN_8BIT_SIZE:
+        return 8 * size
+    return 2 * size + 2 * 4 * -(-size // 256)
+
+
+def logits_bytes(tokens: int, vocabulary: int, chunk: int | None) -> int:
+    """12 bytes for each of T x V logits, or 8 for each of chunk x V.
+
+    When the gradient of the logits is made, three arrays in float32 are alive: the log-probabilities that the
+    forward pass kept, the gradient that arrives, and the one that leaves. In chunks (`frugal.losses`) there is
+    one in float32, in which everything happens, and its copy for matrix products.
+    """
+    return 12 * tokens * vocabulary if chunk is None else 8 * min(tokens, chunk) * vocabulary
+
+
+def layer_bytes(
+    config: Any, run: Any, number: int, batch_size: int, sequence_length: int, full: bool, device: str
+) -> float:
+    """What autograd keeps of one block, in bytes; see the letters above.
+
+    * Two norms: each its input in float32, T x H x 4, and in full fine-tuning its output before the weight.
+    * Linear layers: nothing with frozen weights, whose gradient nobody asks for. What feeds an adapter is kept
+      (q, k, v share their input, and so do gate and up), and so is what lies between A and B, T x r. In full
+      fine-tuning all inputs are kept. With dropout each adapter has an input of its own, and a mask beside it.
+    * DoRA keeps the outputs of the frozen layer and of the adapter, T x outputs each.
+    * Attention by sdpa: queries and output, T x A each; keys and values, T x K each, or T x A where a mask stops
+      the kernel from sharing them among heads; and then the mask itself, batch x S x S.
+    * Attention by eager: queries, and keys and values repeated for all heads, T x A each; probabilities,
+      h x T x S in float32 and, in 2 bytes, once more.
+    * MLP: gate before and after its activation, and up: 3 x T x I.
+    """
+    tokens = batch_size * sequence_length
+    hidden, inner = config.hidden_size, config.intermediate_size
+    queries, keys = projections(config)["q_proj"][1], projections(config)["k_proj"][1]
+    kept = 2 * tokens * hidden * 4
+    if full:
+        kept += tokens * (4 * hidden + queries + inner) * number
+        if run.model.attn_implementation == "sdpa":
+            kept -= tokens * queries * number  # the attention's output: counted there
+    else:
+        kept += adapter_input_bytes(config, run.lora, number, tokens, run.model.attn_implementation, device)
+
+    if run.model.attn_implementation == "sdpa":
+        kept += tokens * 2 * queries * number + tokens * config.num_attention_heads * 4
+        if masks_attention(run):
+            kept += tokens * 2 * queries * number + tokens * sequence_length * number
+        else:
+            kept += tokens * 2 * keys * number
+    else:
+        probabilities = config.num_attention_heads * tokens * sequence_length
+        kept += tokens * 3 * queries * number + probabilities * (4 if number == 4 else 6)
+    return kept + 3 * tokens * inner * number
+
+
+def masks_attention(run: Any) -> bool:
+    """Whether attention needs a mask beyond the causal one: for padding, or to stay within documents."""
+    corpus = getattr(run, "corpus", None)
+    return corpus is None or corpus.packing != "continuous"
+
+
+def adapter_input_bytes(
+    config: Any, lora: LoraSettings, number: int, tokens: int, attention: str, device: str
+) -> float:
+    """What the adapters of one block keep: their inputs, and what lies between A and B."""
+    shapes = {name: projections(config)[name] for name in lora.target_modules}
+    kept = tokens * lora.r * len(shapes) * number
+    if lora.use_dora:
+        kept += 2 * tokens * sum(outputs for _, outputs in shapes.values()) * number
+    if lora.lora_dropout > 0:
+        mask = 1 if device == "cuda" else number  # on the CPU the mask has the type of what it is multiplied with
+        return kept + tokens * sum(inputs for inputs, _ in shapes.values()) * (number + mask)
+    sources = {"q_proj": "norm_1", "k_proj": "norm_1", "v_proj": "norm_1", "gate_proj": "norm_2", "up_proj": "norm_2"}
+    inputs = {sources.get(name, name): shape[0] for name, shape in shapes.items()}
+    if attention == "sdpa":
+        inputs.pop("o_proj", None)  # the attention's output: counted there
+    return kept + tokens * sum(inputs.values()) * number

@@ -1,0 +1,1 @@
+"""People's ratings of two models' answers: blind sheets, filled sheets, agreement."""

@@ -1,0 +1,238 @@
+"""What the numbers of a language model's training say, in sentences whose words follow from rules over them."""
+
+import pandas as pd
+
+from frugal.report.tables import format_value
+from frugal.report.wording import Tables, difference, interval, known, row_of, rows_of
+
+#: Overfitting is said where the last validation loss is above the best one by more than this share of it.
+TOLERANCE = 0.01
+BATCHES = ("per_device_train_batch_size", "gradient_accumulation_steps", "effective_batch_size")
+
+
+def findings(tables: Tables, experiment: str, principal: str | None, measures_ladder: bool) -> list[str]:
+    """The experiment's results in short; a result that is missing is said to be missing."""
+    table = by_name(tables, experiment)
+    sentences = [
+        perplexity(table["perplexity"], principal),
+        improvement(table["tests"]),
+        *_accuracy(table["perplexity"], principal),
+        *_variants(table["tests"]),
+        overfitting(table["training"], principal),
+    ]
+    if measures_ladder:
+        sentences += [*_ladder(table["ladder"]), largest_batch(table["ladder"])]
+    return [*sentences, cost(table["training"], principal), *_ratings(table["ratings"])]
+
+
+def blanks(tables: Tables, experiment: str, principal: str | None, measures_ladder: bool) -> dict[str, str]:
+    """What the original climate project left blank in its report -> what was measured here."""
+    table = by_name(tables, experiment)
+    row = row_of(table["training"], run=principal or "")
+    batch = largest_batch(table["ladder"]) if measures_ladder else "The study's settings do not ask for the search."
+    size, accumulation, effective = (f"{row[name]:,.0f}" if known(row, name) else None for name in BATCHES)
+    return {
+        "Largest batch on the device": f"Training used {size}. {batch}" if size else batch,
+        "Gradient accumulation": f"{accumulation} batches a step." if accumulation else "missing.",
+        "Effective batch size": f"{effective} a step." if effective else "missing.",
+        "Memory used": f"{_memory(row)}, on {row['device']}." if known(row, "peak_rss_mb", "device") else "missing.",
+        "Training time": f"{_time(row['minutes'])}." if known(row, "minutes") else "missing.",
+        "Perplexity on the test set": perplexity(table["perplexity"], principal),
+        "Interpretation": f"{improvement(table['tests'])} {overfitting(table['training'], principal)}",
+        "Conclusion": conclusion(table, principal, measures_ladder),
+    }
+
+
+def by_name(tables: Tables, experiment: str) -> dict[str, pd.DataFrame]:
+    """The rows of each table, by its name without the experiment's."""
+    return {name.removeprefix(f"{experiment}_"): rows_of(tables, name) for name in tables}
+
+
+def perplexity(rows: pd.DataFrame, principal: str | None) -> str:
+    """The perplexities of the tuned and of the untuned model, with their intervals."""
+    tuned, base = row_of(rows, run=principal or ""), row_of(rows, run="base")
+    if not known(tuned, "perplexity", "tokens") or not known(base, "perplexity"):
+        return "Whether tuning lowers the perplexity cannot be said: the tuned or the untuned model's is missing."
+    return (
+        f"On {tuned['tokens']:,.0f} tokens of the test documents of {tuned['text'].removesuffix(', test')}, the tuned "
+        f"model ({tuned['system']}) has a perplexity of {interval(tuned, 'perplexity', ',.2f')}, the untuned model of "
+        f"{interval(base, 'perplexity', ',.2f')}."
+    )
+
+
+def improvement(tests: pd.DataFrame) -> str:
+    """Whether tuning improved the model, and by how much relative to the interval of the difference."""
+    row = row_of(tests, run="base")
+    if known(row, "documents") and row["documents"] < 2:
+        return "Whether tuning improved the model cannot be tested: there is one test document."
+    if not known(row, "difference", "p_holm", "verdict"):
+        return "The paired test of tuned against untuned is missing."
+    opening = {
+        "better": "Tuning improved the model",
+        "worse": "Tuning made the model worse",
+        "no difference found": "Whether tuning improved the model cannot be told",
+    }[row["verdict"]]
+    half = (row["difference_upper"] - row["difference_lower"]) / 2
+    relative = f", {abs(row['difference']) / half:.1f} times half the width of its interval" if half > 0 else ""
+    return (
+        f"{opening}: the perplexity is {row['ratio']:.3f} times the untuned one, over {row['documents']:,.0f} "
+        f"documents that both scored; in log perplexity: {difference(row, '+.4f')}{relative}."
+    )
+
+
+def _accuracy(rows: pd.DataFrame, principal: str | None) -> list[str]:
+    """Next-token accuracy, and whether it goes the way of the perplexity; in the original it did not."""
+    tuned, base = row_of(rows, run=principal or ""), row_of(rows, run="base")
+    names = ("token_accuracy", "perplexity")
+    if not known(tuned, *names) or not known(base, *names):
+        return []
+    more_accurate = tuned["token_accuracy"] > base["token_accuracy"]
+    agree = more_accurate == (tuned["perplexity"] < base["perplexity"])
+    return [
+        f"Next-token accuracy goes from {format_value(base['token_accuracy'], '.3f')} to "
+        f"{format_value(tuned['token_accuracy'], '.3f')}; it {'agrees' if agree else 'does not agree'} with the "
+        "perplexity on which model is the better one."
+    ]
+
+
+def _variants(tests: pd.DataFrame) -> list[str]:
+    """The other trained variants, by what the paired tests say of them."""
+    if tests.empty:
+        return []
+    rows = tests[(tests["role"] == "trained") & tests["verdict"].notna()]
+    return [f"The tuned model against {row['second']}: {difference(row, '+.4f')}." for _, row in rows.iterrows()]
+
+
+def overfitting(training: pd.DataFrame, principal: str | None) -> str:
+    """Overfitting: the validation loss ends above its best value while the training loss went on falling."""
+    row = row_of(training, run=principal or "")
+    if not known(row, "best_eval_loss", "final_eval_loss", "validations"):
+        return "Whether the model was overfitted cannot be said: its validation losses are missing."
+    if row["validations"] < 2:
+        return "Whether the model was overfitted cannot be said: the validation loss was measured once."
+    best, last = (format_value(row[name], ".3f") for name in ("best_eval_loss", "final_eval_loss"))
+    rose = row["final_eval_loss"] > (1 + TOLERANCE) * row["best_eval_loss"]
+    if not rose:
+        return (
+            f"No overfitting: the validation loss ends at {last} and was {best} at its best, which is no rise of more "
+            f"than {TOLERANCE:.0%}.".replace("%", " %")
+        )
+    losses = f"the validation loss rose from {best} to {last}"
+    if not known(row, "loss_before", "loss_after"):
+        return f"Whether the model was overfitted cannot be said: {losses}, and no training loss was logged after it."
+    if row["loss_after"] < row["loss_before"]:
+        return f"The model was overfitted in the end: {losses} while the training loss went on falling."
+    return f"Not overfitting, but training went wrong in the end: {losses}, and the training loss did not fall."
+
+
+def _ladder(ladder: pd.DataFrame) -> list[str]:
+    """What all rungs save together, the largest single saving and its cost, and how well the estimate fits."""
+    measured = ["peak_mb", "tokens_per_second"]
+    rungs = ladder if ladder.empty else ladder.dropna(subset=measured)
+    if len(rungs) < 2:
+        return ["What each saving of memory saves: missing."]
+    first, last = rungs.iloc[0], rungs.iloc[-1]
+    sentences = [
+        f"From {_words(first)} to {_words(last)}, with all savings between them, the peak goes from "
+        f"{first['peak_mb']:,.0f} to {last['peak_mb']:,.0f} MB ({last['peak_mb'] / first['peak_mb']:.2f} times) "
+        f"and the speed from {first['tokens_per_second']:,.0f} to {last['tokens_per_second']:,.0f} tokens per second."
+    ]
+    # A saving is against the rung before it: where that one failed there is nothing to compare.
+    values = ladder[measured].astype(float)
+    speed = (values["tokens_per_second"] / values["tokens_per_second"].shift()).dropna()
+    saved = -values["peak_mb"].diff()[speed.index].dropna()
+    if not saved.empty and saved.max() > 0:
+        place = saved.idxmax()
+        sentences.append(
+            f"The largest single saving is {_words(ladder.loc[place])}: {saved[place]:,.0f} MB less than the rung "
+            f"before it, at {speed[place]:.2f} times its speed."
+        )
+    off = rungs["deviation"].abs().dropna()
+    if not off.empty:
+        worst = rungs.loc[off.idxmax()]
+        sentences.append(f"The estimate is at most {off.max():.1%} off, at {_words(worst)}.".replace("%", " %"))
+    return sentences
+
+
+def largest_batch(ladder: pd.DataFrame) -> str:
+    """The largest batch that fits the budget, over all rungs and on the first one."""
+    rungs = ladder[ladder["largest_batch"].notna()] if not ladder.empty else ladder
+    if rungs.empty or not known(rungs.iloc[0], "memory_budget_mb", "block_length"):
+        asked = ladder.empty or ladder["peak_mb"].isna().all()
+        return f"The largest batch under the memory budget: {'missing' if asked else 'it was not searched for'}."
+    first, best = rungs.iloc[0], rungs.loc[rungs["largest_batch"].astype(float).idxmax()]
+    budget, length = f"{first['memory_budget_mb']:,.0f} MB", f"{first['block_length']:,.0f} tokens"
+    if not best["largest_batch"]:
+        smallest = rungs["peak_mb"].min()
+        need = f"; the smallest memory that was measured is {smallest:,.0f} MB" if pd.notna(smallest) else ""
+        return f"No rung fits one block of {length} into the budget of {budget} (ladder.memory_budget_mb){need}."
+    least = "at least " if best["unbounded"] else ""
+    text = (
+        f"The largest batch that fits into {budget} is {least}{_blocks(best['largest_batch'])} of {length}, "
+        f"at {_words(best)}"
+    )
+    if first["rung"] == best["rung"]:
+        return f"{text}."
+    return f"{text}; at {_words(first)} it is {_blocks(first['largest_batch'])}."
+
+
+def _blocks(number: float) -> str:
+    return {0: "none", 1: "1 block"}.get(number, f"{number:,.0f} blocks")
+
+
+def _words(rung: pd.Series) -> str:
+    return f"'{rung['rung'].replace('_', ' ')}'"
+
+
+def cost(training: pd.DataFrame, principal: str | None) -> str:
+    """Batch, device, time, memory and weights of the principal run."""
+    row = row_of(training, run=principal or "")
+    names = (*BATCHES, "device", "minutes", "tokens", "peak_rss_mb", "trainable_parameters", "trainable_share")
+    if not known(row, *names):
+        return "What training costs: missing."
+    batch, accumulation, effective = (f"{row[name]:,.0f}" for name in BATCHES)
+    return (
+        f"Training used batches of {batch} x {accumulation} accumulated, {effective} in effect, and took "
+        f"{_time(row['minutes'])} for {row['tokens']:,.0f} tokens on {row['device']}, with a peak of {_memory(row)}; "
+        f"it changed {row['trainable_parameters']:,.0f} weights, {format_value(row['trainable_share'], '.3%')} % of "
+        "all."
+    )
+
+
+def _time(minutes: float) -> str:
+    return f"{minutes:.1f} minutes" if minutes >= 1 else f"{60 * minutes:.0f} seconds"
+
+
+def _memory(row: pd.Series) -> str:
+    if known(row, "peak_device_mb"):
+        return f"{row['peak_device_mb']:,.0f} MB of GPU memory"
+    return f"{row['peak_rss_mb']:,.0f} MB of process memory"
+
+
+def _ratings(ratings: pd.DataFrame) -> list[str]:
+    row = row_of(ratings, criterion="overall")
+    if not known(row, "win_rate"):
+        return []
+    wins = format_value(row["win_rate"], ".0%")
+    return [
+        f"People who did not know which model wrote what preferred the tuned model's answer in {wins} % of cases, "
+        "ties counted half."
+    ]
+
+
+def conclusion(table: dict[str, pd.DataFrame], principal: str | None, measures_ladder: bool) -> str:
+    """One verdict on the tuning, and one on the savings of memory."""
+    test, row = row_of(table["tests"], run="base"), row_of(table["training"], run=principal or "")
+    if not known(test, "ratio", "verdict") or not known(row, "trainable_share", "adapter_mb"):
+        return improvement(table["tests"])
+    change = format_value(abs(test["ratio"] - 1), ".1%")
+    outcome = {
+        "better": f"lowered the perplexity by {change} %",
+        "worse": f"raised the perplexity by {change} %",
+        "no difference found": "changed the perplexity by less than can be told from chance",
+    }[test["verdict"]]
+    text = (
+        f"Training {format_value(row['trainable_share'], '.3%')} % of the weights, an adapter of "
+        f"{row['adapter_mb']:.1f} MB, {outcome}."
+    )
+    return " ".join([text, *(_ladder(table["ladder"])[:1] if measures_ladder else [])])

@@ -1,0 +1,195 @@
+"""The tables of the experiments on plain text, as they are shown."""
+
+from frugal.report.contents import LANGUAGE_MODELS
+from frugal.report.results import LADDER, RATINGS
+from frugal.report.tables import Column, Layout
+
+SYSTEM = Column("system", "System")
+MEMORY = (
+    Column("peak_rss_mb", "Memory, MB", ",.0f", best="min"),
+    Column("peak_device_mb", "GPU memory, MB", ",.0f", best="min", optional=True),
+)
+#: For both experiments, under names that the experiment's own name precedes.
+SHARED = {
+    "data": Layout(
+        "Data. Documents are whole texts (articles, chapters, files); those that could not be used and those that "
+        "nearly repeat another one are out. Tokens are those of the model's tokenizer.",
+        (
+            Column("dataset", "Corpus"),
+            Column("runs", "Runs", optional=True),
+            Column("kept", "Documents kept", ",d"),
+            Column("skipped", "Skipped", ",d"),
+            Column("near_duplicates", "Near-duplicates", ",d"),
+            Column("words", "Words", ",d"),
+            Column("split", "Training, validation, test documents"),
+            Column("tokens_train", "Training tokens", ",d"),
+            Column("tokens_test", "Test tokens", ",d"),
+            Column("blocks_train", "Training blocks", ",d"),
+            Column("block_length", "Block length", ",d"),
+        ),
+        needs=("config.yaml", "summary.json", "blocks.json"),
+        keys=2,
+    ),
+    "perplexity": Layout(
+        "Perplexity on the test documents: negative log-likelihoods summed over all scored tokens, divided by their "
+        "number, or by the number of words, and only then exponentiated; bits per byte divides by the bytes of the "
+        "text. Windows of the context's length advance by the stride, and each token is scored once; BOS says whether "
+        "a beginning-of-sequence token stands before the text, which is never scored itself; without it the first "
+        "token of a text has nothing to be told from, and is not scored. 95 % intervals are over resampled documents.",
+        (
+            SYSTEM,
+            Column("perplexity", "Perplexity", ",.2f", interval=True, best="min"),
+            Column("word_perplexity", "Word perplexity", ",.2f", best="min"),
+            Column("bits_per_byte", "Bits per byte", ".3f", best="min"),
+            Column("token_accuracy", "Next-token accuracy", ".3f", best="max"),
+            Column("text", "Corpus and split"),
+            Column("context", "Context", ",d"),
+            Column("stride", "Stride", ",d"),
+            Column("bos", "BOS"),
+            Column("joined", "Documents"),
+            Column("tokens", "Tokens scored", ",d"),
+        ),
+        needs=("config.yaml", "metrics.json"),
+        group="role",
+        contest=("protocol",),
+    ),
+    "tests": Layout(
+        "The tuned model against each other one on the same test documents: the other's log perplexity minus that of "
+        "the tuned one, in nats a token, so that positive is better, and the ratio of the tuned model's perplexity to "
+        "the other's. Paired bootstrap over documents, p values adjusted by Holm's method over all rows. A difference "
+        "is found where the interval leaves out zero and the adjusted p is below 0.05.",
+        (
+            Column("second", "Compared with"),
+            Column("documents", "Documents", ",d"),
+            Column("difference", "Lower log perplexity by", "+.4f", interval=True),
+            Column("ratio", "Ratio of perplexities", ".3f", interval=True),
+            Column("p", "p", "p"),
+            Column("p_holm", "p, Holm", "p"),
+            Column("verdict", "The tuned model is"),
+        ),
+        needs=("documents.parquet",),
+        group="role",
+    ),
+    "training": Layout(
+        "How training went. The effective batch is the batch times the accumulated ones. Losses are in nats a token.",
+        (
+            Column("system", "Run"),
+            Column("per_device_train_batch_size", "Batch", ",d"),
+            Column("gradient_accumulation_steps", "Accumulated batches", ",d"),
+            Column("effective_batch_size", "Effective batch", ",d"),
+            Column("learning_rate", "Learning rate", "g"),
+            Column("epochs", "Epochs", ".3g"),
+            Column("steps", "Steps", ",d"),
+            Column("tokens", "Tokens", ",d"),
+            Column("final_loss", "Final loss", ".3f"),
+            Column("best_eval_loss", "Best validation loss", ".3f", best="min"),
+            Column("final_eval_loss", "Last validation loss", ".3f"),
+        ),
+        needs=("config.yaml", "metrics.json", "history.csv"),
+    ),
+    "cost": Layout(
+        "What training cost. Memory is the peak of the process; the share of peak counts 4 operations per weight and "
+        "token against a large matrix product on the same machine.",
+        (
+            Column("system", "Run"),
+            Column("device", "Device"),
+            Column("minutes", "Minutes", ".2f"),
+            Column("tokens_per_second", "Tokens per second", ",.0f", best="max"),
+            Column("trainable_parameters", "Weights trained", ",d"),
+            Column("trainable_share", "Share of weights, %", ".4%"),
+            Column("adapter_mb", "Adapter, MB", ".1f"),
+            *MEMORY,
+            Column("matmul_peak_share", "Share of peak, %", ".1%", best="max"),
+        ),
+    ),
+    "prompts": Layout(
+        "Prompts and how the untuned and the tuned model went on, the first letters of each; the CSV file has them "
+        "whole.",
+        (Column("prompt", "Prompt"), Column("base", "Untuned model"), Column("tuned", "Tuned model")),
+        needs=("answers.jsonl",),
+    ),
+    "ratings": Layout(
+        "What people said of the answers, from 1 to 5, without knowing which model wrote them. The win rate is the "
+        "share of prompts and raters for whom the tuned model's answer was the better one, ties counted half; alpha "
+        "is Krippendorff's measure of agreement between raters (1 agreement, 0 chance).",
+        (
+            Column("criterion", "Criterion"),
+            Column("base", "Untuned model, mean", ".2f"),
+            Column("tuned", "Tuned model, mean", ".2f"),
+            Column("n", "Ratings", ",d"),
+            Column("win_rate", "Tuned model wins, %", ".0%"),
+            Column("alpha", "Alpha", ".2f"),
+        ),
+        needs=(RATINGS,),
+    ),
+    "provenance": Layout(
+        "Where each result comes from: the beginnings of the commit and of the SHA-256 of its inputs.",
+        (
+            SYSTEM,
+            Column("seed", "Seed", "d"),
+            Column("commit", "Commit"),
+            Column("config", "Settings"),
+            Column("inputs", "Other inputs"),
+            Column("processor", "Processor"),
+            Column("cores", "Cores", "d"),
+            Column("memory_gb", "Memory, GB", ".0f"),
+            Column("gpus", "GPUs", optional=True),
+        ),
+    ),
+}
+WIKITEXT = {
+    "anchors": Layout(
+        "Published perplexities on the test split of WikiText-2 raw, for orientation. Contexts, strides and the "
+        "preparation of the text differ between the sources. The last columns are filled where this study measured "
+        "the same untuned model on the same text.",
+        (
+            Column("model", "Model"),
+            Column("published", "Perplexity, published", ".3f"),
+            Column("published_words", "Word perplexity, published", ".3f"),
+            Column("perplexity", "Perplexity, here", ".3f", optional=True),
+            Column("word_perplexity", "Word perplexity, here", ".3f", optional=True),
+        ),
+        needs=("base/config.yaml", "base/metrics.json"),
+    ),
+}
+CLIMATE = {
+    "manifest": Layout(
+        "Every document of the corpus, and what became of it.",
+        (
+            Column("document", "Document"),
+            Column("title", "Title"),
+            Column("pages", "Pages", ",d"),
+            Column("pages_skipped", "Pages skipped", ",d"),
+            Column("characters", "Characters", ",d"),
+            Column("status", "Outcome"),
+            Column("reason", "Reason", optional=True),
+        ),
+        needs=("config.yaml", "manifest.parquet"),
+        group="dataset",
+    ),
+    "ladder": Layout(
+        "The memory ladder: each rung keeps what the rungs above it changed, and runs in a process of its own on the "
+        "same blocks. Memory is the peak of the GPU where one is used, or else of the process; the deviation is the "
+        "estimate's from it. The loss is after the same number of tokens. The largest batch is in blocks, by search "
+        "under the memory budget.",
+        (
+            Column("rung", "Rung"),
+            Column("changed", "What changes"),
+            Column("peak_mb", "Memory, MB", ",.0f", best="min"),
+            Column("estimate_mb", "Estimate, MB", ",.0f"),
+            Column("deviation", "Deviation, %", "+.1%"),
+            Column("tokens_per_second", "Tokens per second", ",.0f", best="max"),
+            Column("matmul_peak_share", "Share of peak, %", ".1%", best="max"),
+            Column("loss", "Loss", ".3f"),
+            Column("trainable_parameters", "Weights trained", ",d"),
+            Column("adapter_mb", "Adapter, MB", ".1f", optional=True),
+            Column("largest_batch", "Largest batch", ",d", best="max", optional=True),
+            Column("error", "Failed", optional=True),
+        ),
+        needs=(LADDER,),
+        keys=2,
+    ),
+}
+LAYOUTS = {f"{experiment}_{name}": layout for experiment in LANGUAGE_MODELS for name, layout in SHARED.items()}
+LAYOUTS |= {f"wikitext_{name}": layout for name, layout in WIKITEXT.items()}
+LAYOUTS |= {f"climate_{name}": layout for name, layout in CLIMATE.items()}

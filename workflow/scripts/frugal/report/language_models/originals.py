@@ -1,0 +1,78 @@
+"""What the two original projects state, what follows from it by arithmetic, and published perplexities."""
+
+from dataclasses import dataclass
+
+from frugal.report.movie_preference.originals import Shape, lora_parameters
+
+ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+#: From their published configurations: heads of 64 and of 128, 8 of them for keys and values.
+LLAMA_3_2_1B = Shape(hidden=2048, intermediate=8192, layers=16, key_value=512)
+LLAMA_3_2_3B = Shape(hidden=3072, intermediate=8192, layers=28, key_value=1024)
+#: Weights of the model without an adapter.
+PARAMETERS_3B = 3_212_749_824
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """A published perplexity on the test split of WikiText-2 raw."""
+
+    base_model: str
+    model: str
+    perplexity: float
+    word_perplexity: float | None = None
+
+
+ANCHORS = (
+    Anchor("llama-3.2-1b", "Llama 3.2 1B", 9.757, 11.576),
+    Anchor("llama-3.2-3b", "Llama 3.2 3B", 7.817),
+    Anchor("llama-3-8b", "Llama 3 8B", 6.14),
+)
+#: The data set that the anchors were measured on.
+ANCHOR_DATASET = "wikitext-2-raw"
+
+
+@dataclass(frozen=True)
+class WikitextOriginal:
+    """The original WikiText project's own statements."""
+
+    model: str = "Llama 3.2 1B"
+    r: int = 8
+    trainable: int = 1_703_936
+    share: float = 0.001377
+    perplexity: tuple[float, float] = (2213.88, 2504.42)
+    accuracy: tuple[float, float] = (0.4103, 0.4719)
+
+    @property
+    def trainable_computed(self) -> int:
+        return lora_parameters(LLAMA_3_2_1B, self.r, ATTENTION)
+
+    @property
+    def published(self) -> float:
+        """The published perplexity of the same model."""
+        return ANCHORS[0].perplexity
+
+    @property
+    def times_published(self) -> float:
+        return self.perplexity[0] / self.published
+
+
+@dataclass(frozen=True)
+class ClimateOriginal:
+    """The original climate project's own statements; it left its results blank."""
+
+    model: str = "Llama 3.2 3B"
+    gpu: str = "H100"
+    r: int = 8
+    share: str = "~0.1 %"
+
+    @property
+    def trainable_computed(self) -> int:
+        return lora_parameters(LLAMA_3_2_3B, self.r, ATTENTION)
+
+    @property
+    def share_computed(self) -> float:
+        """Trainable weights over all weights, the adapter's included."""
+        return self.trainable_computed / (PARAMETERS_3B + self.trainable_computed)
+
+
+ORIGINALS = {"wikitext": WikitextOriginal(), "climate": ClimateOriginal()}

@@ -1,0 +1,124 @@
+"""Memory and speed of one rung of the ladder, in this process: a few steps with each batch size."""
+
+import argparse
+import gc
+import json
+import math
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as parquet
+
+from frugal.config.errors import validate
+from frugal.config.language_modeling import LanguageModelingRun
+from frugal.errors import FrugalError, run_script
+from frugal.files import write_json
+from frugal.hardware import choose_device, peak_rss_mb
+
+
+def first_blocks(path: Path, count: int, length: int) -> list[dict[str, list[int]]]:
+    """The first ``count`` blocks of ``length`` tokens, over again where there are fewer.
+
+    Shorter blocks are left out, because they need less memory, unless there are no others.
+
+    Raises:
+        FrugalError: there are no blocks.
+    """
+    whole, shorter = [], []
+    for batch in parquet.ParquetFile(path).iter_batches(64, columns=["input_ids", "segment_lengths"]):
+        for block in batch.to_pylist():
+            (whole if len(block["input_ids"]) == length else shorter).append(block)
+        if len(whole) >= count:  # all blocks of a large corpus would add to what is measured
+            break
+    blocks = whole or shorter
+    if not blocks:
+        raise FrugalError(f"{path}: holds no block; lower corpus.block_length, or train on more text")
+    return list(islice(cycle(blocks), count))
+
+
+def limit_device_memory(budget_mb: float | None) -> float:
+    """Let this process take no more of the GPU than ``budget_mb``; MB that are taken before the model is loaded.
+
+    These are CUDA's own, and those of any other process there: nobody else can have them.
+    """
+    import torch
+
+    free, total = torch.cuda.mem_get_info()
+    taken = (total - free) / 2**20
+    if budget_mb is not None:
+        share = (budget_mb - taken) * 2**20 / total
+        torch.cuda.set_per_process_memory_fraction(min(max(share, 0.0), 1.0))
+    return taken
+
+
+def lacks_memory(error: Exception) -> bool:
+    """Whether the error says that memory could not be had, from the GPU or from the system."""
+    return (
+        type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError) or "can't allocate" in str(error)
+    )
+
+
+def measure(
+    run: LanguageModelingRun, method: str, base_model: Path, path: Path, batch_size: int, steps: int
+) -> dict[str, Any]:
+    """What `train_for_measurement` reports; the loss is that of the last step.
+
+    Raises:
+        FrugalError: the loss is not a number.
+    """
+    from frugal.llm.training import train_for_measurement
+
+    training = run.training.model_copy(update={"per_device_train_batch_size": batch_size})
+    blocks = first_blocks(path, batch_size * steps, run.corpus.block_length)
+    measured = train_for_measurement(base_model, blocks, run.model_copy(update={"training": training}), method, steps)
+    loss = measured.pop("losses")[-1]
+    if not math.isfinite(loss):
+        raise FrugalError(f"the loss is {loss} at step {steps}; lower training.learning_rate")
+    return {**measured, "loss": loss}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--settings", required=True, type=Path, help="JSON: `run`, a resolved run, and `method`")
+    parser.add_argument("--base-model", required=True, type=Path, help="folder of the base model")
+    parser.add_argument("--blocks", required=True, type=Path, help="train.parquet of packed blocks")
+    parser.add_argument("--batch-size", required=True, type=int, nargs="+", help="blocks a step; several: ascending")
+    parser.add_argument("--steps", required=True, type=int)
+    parser.add_argument("--memory-budget-mb", type=float, help="stop at the first batch size that needs more")
+    parser.add_argument("--output", required=True, type=Path, help="output: a list, JSON; grows with each batch size")
+    args = parser.parse_args()
+    settings = json.loads(args.settings.read_text(encoding="utf-8"))
+    run = validate(LanguageModelingRun, settings["run"], file=str(args.settings))
+    device = choose_device(run.training.gpus)
+
+    import torch
+
+    import frugal.llm.training  # noqa: F401  (what it imports is part of the baseline)
+
+    baseline = peak_rss_mb() if device == "cpu" else limit_device_memory(args.memory_budget_mb)
+    results = []
+    for batch_size in args.batch_size:
+        if device != "cpu":
+            torch.cuda.reset_peak_memory_stats()
+        try:
+            result = measure(run, settings["method"], args.base_model, args.blocks, batch_size, args.steps)
+        except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is a RuntimeError
+            if not lacks_memory(error):
+                raise
+            results.append({"batch_size": batch_size, "fits": False, "peak_mb": None})
+        else:
+            peak = result["peak_rss_mb"] if device == "cpu" else baseline + result["peak_device_mb"]
+            fits = args.memory_budget_mb is None or peak <= args.memory_budget_mb
+            memory = {"fits": fits, "peak_mb": round(peak, 1), "baseline_mb": round(baseline, 1)}
+            results.append({"batch_size": batch_size, **memory, **result})
+        write_json(args.output, results)
+        if not results[-1]["fits"]:
+            return
+        gc.collect()  # the next batch size begins without this one's model
+        if device != "cpu":
+            torch.cuda.empty_cache()
+
+
+if __name__ == "__main__":
+    run_script(main)

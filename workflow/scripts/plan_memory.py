@@ -1,0 +1,127 @@
+"""Which GPU each language-model run of a study needs: an estimate, before anything is downloaded."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from frugal.config.registry import ModelEntry, RandomSource, load_models
+from frugal.config.study import RECOMMENDERS, RUN_MODELS, load_study, resolve
+from frugal.config.yaml_files import read_yaml
+from frugal.errors import FrugalError, run_script
+from frugal.files import write_json
+from frugal.llm.shapes import SHAPES
+
+GPU_GB = (16, 24, 40, 80)
+#: Share of a GPU's memory that a plan may fill: allocators leave gaps.
+USABLE = 0.95
+PARTS = ("weights", "gradients", "optimizer", "activations", "logits", "overhead", "total")
+#: Letters of the byte-level tokenizer that a random model gets: 256 bytes, an end and a pad token.
+BYTE_VOCABULARY = 258
+
+
+def model_shape(name: str, entry: ModelEntry, models: Path) -> Any:
+    """The model's configuration: of the prepared folder, of the published shape, or None.
+
+    Raises:
+        FrugalError: the prepared folder's configuration cannot be read.
+    """
+    from transformers import AutoConfig, LlamaConfig
+
+    if (models / name / "config.json").exists():
+        try:
+            return AutoConfig.from_pretrained(models / name, local_files_only=True)
+        except (OSError, ValueError) as error:
+            raise FrugalError(f"{models / name}/config.json: not a model's configuration: {error}") from None
+    if name in SHAPES:
+        return LlamaConfig(**SHAPES[name])
+    for source in entry.sources:
+        if isinstance(source, RandomSource):
+            shape = source.random.model_dump(exclude={"seed"})
+            return LlamaConfig(**shape, vocab_size=BYTE_VOCABULARY, tie_word_embeddings=True)
+    return None
+
+
+def plan(config_file: Path, table: Path, models: Path) -> list[dict[str, Any]]:
+    """A row for each run that trains a language model.
+
+    Raises:
+        FrugalError: the study or the table is faulty, or names an unknown model.
+    """
+    from frugal.llm.memory import estimate
+
+    data = read_yaml(config_file)
+    study, entries = load_study(data, str(config_file)), load_models(table)
+    rows = []
+    for experiment in (name for name in RUN_MODELS if name not in RECOMMENDERS):
+        for variant in getattr(study, experiment).variants:
+            run = resolve(data, experiment, variant, str(config_file))
+            if run.base_model not in entries:
+                raise FrugalError(f"{config_file}: {experiment}.base_model: {table} has no '{run.base_model}'")
+            row = {
+                "run": f"{experiment}/{variant}",
+                "model": run.base_model,
+                "method": "QLoRA" if run.model.quantization == "nf4" else "LoRA",
+                "device": "GPU" if run.training.gpus else "CPU",
+                "batch_size": run.training.per_device_train_batch_size,
+                # A corpus is packed into blocks; a preference pair is cut at the model's limit.
+                "sequence_length": run.corpus.block_length if hasattr(run, "corpus") else run.model.max_length,
+            }
+            config = model_shape(run.base_model, entries[run.base_model], models)
+            if config is None:
+                row["unknown"] = f"the shape of {run.base_model} is not known before it is fetched: snakemake models"
+            else:
+                needed = estimate(
+                    config,
+                    run,
+                    batch_size=row["batch_size"],
+                    sequence_length=row["sequence_length"],
+                    device="cuda" if run.training.gpus else "cpu",
+                ).as_dict()
+                row["gb"] = {part: round(needed[part] / 1024, 2) for part in PARTS}
+                row["fits"] = {str(size): needed["total"] <= USABLE * size * 1024 for size in GPU_GB}
+            rows.append(row)
+    return rows
+
+
+def as_text(rows: Sequence[dict[str, Any]]) -> str:
+    """The plan as an aligned table; GB are 2^30 bytes."""
+    named = ("run", "model", "method", "device", "batch_size", "sequence_length")
+    lines = [["run", "model", "method", "device", "batch", "length", *PARTS, *(f"{size} GB" for size in GPU_GB)]]
+    for row in rows:
+        line = [str(row[key]) for key in named]
+        if "unknown" in row:
+            lines.append([*line, row["unknown"]])
+        else:
+            line += [f"{row['gb'][part]:.2f}" for part in PARTS]
+            lines.append([*line, *("fits" if row["fits"][str(size)] else "no" for size in GPU_GB)])
+    widths = [max(len(line[i]) for line in lines if len(line) == len(lines[0])) for i in range(len(lines[0]))]
+    widths[: len(named)] = [max(len(line[i]) for line in lines) for i in range(len(named))]
+    words = 4  # names stand left, numbers right
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if i < words or len(cell) > width else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=False))
+        ).rstrip()
+        for line in lines
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--configfile", type=Path, default=Path("config/full.yaml"), help="the study")
+    parser.add_argument("--table", type=Path, default=Path("config/models.yaml"))
+    parser.add_argument("--models", type=Path, default=Path("data/models"), help="folder of prepared models")
+    parser.add_argument("--json", type=Path, help="output: the same as JSON")
+    args = parser.parse_args()
+    rows = plan(args.configfile, args.table, args.models)
+    print(
+        f"Estimated peak memory of training, in GB of 2^30 bytes; a run fits where it leaves {1 - USABLE:.0%} free.\n"
+    )
+    print(as_text(rows))
+    if args.json:
+        write_json(args.json, rows)
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,12 @@
+"""Train one variant's adapter on articles of Wikipedia; continues from its checkpoint if it has one."""
+
+from frugal.errors import run_script
+from frugal.llm.command import train
+
+
+def main() -> int | None:
+    return train("wikitext", __file__, __doc__)
+
+
+if __name__ == "__main__":
+    run_script(main)
