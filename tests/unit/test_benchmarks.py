@@ -59,13 +59,13 @@ def test_ratios_are_medians_of_rounds():
 
 def test_texts_are_paragraphs_of_many_articles(tmp_path):
     path = tmp_path / "documents.parquet"
-    articles = [f"Title\n{f'{n} ' * 200}\nshort\n{'x' * 3000}" for n in range(2 * bench_llm.TEXTS)]
+    articles = [f"Title\n{f'{n} ' * 450}\nshort\n{'x' * 3000}" for n in range(2 * bench_llm.TEXTS)]
     pd.DataFrame({"text": articles}).to_parquet(path)
     texts = bench_llm.paragraphs(path)
     assert len(texts) == bench_llm.TEXTS
     assert texts[1].startswith("2 2 ")
     pd.DataFrame({"text": articles[:5]}).to_parquet(path)
-    with pytest.raises(FrugalError, match="5 paragraphs of 250 to 2300 characters, not 400"):
+    with pytest.raises(FrugalError, match="5 paragraphs of 800 to 2300 characters, not 200"):
         bench_llm.paragraphs(path)
 
 

@@ -10,7 +10,7 @@ from frugal.data.preference import read_jsonl
 from frugal.errors import run_script
 from frugal.files import exclusive, sha256_file, sha256_tree, write_json, write_text
 from frugal.fingerprint import fingerprint
-from frugal.hardware import choose_device, steady_memory
+from frugal.hardware import choose_device, keep_freed_memory
 from frugal.llm.command import WATCHING, save_adapter
 from frugal.runs import load_run
 
@@ -25,7 +25,7 @@ def main() -> int | None:
     parser.add_argument("--history", required=True, type=Path, help="output: the loss history, CSV")
     parser.add_argument("--training", required=True, type=Path, help="output: the training record, JSON")
     args = parser.parse_args()
-    steady_memory()
+    keep_freed_memory()
     run = load_run(args.config, "movie_preference")
     records = read_jsonl(args.train)
     # Another model, other settings, data or code never continue from this run's checkpoints.

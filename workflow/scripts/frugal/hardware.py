@@ -174,18 +174,6 @@ def keep_freed_memory() -> None:
     libc.mallopt(m_top_pad, 64 * 2**20)
 
 
-def steady_memory() -> None:
-    """Let the C library take large blocks from the system and give them back, one by one.
-
-    The tensors of a language model differ in size: kept in glibc's heap, they leave holes that nothing else
-    fits into, and the peak is up to twice what is in use. Call it before training; the transparent huge pages
-    that `frugal.libraries` asks torch for make fresh blocks cheap. Does nothing where the C library is another.
-    """
-    if platform.libc_ver()[0] == "glibc":
-        m_mmap_threshold = -3  # malloc.h
-        ctypes.CDLL(None).mallopt(m_mmap_threshold, 2**20)
-
-
 def provenance(seed: int, inputs: dict[str, str]) -> dict[str, Any]:
     """The record that every result carries: hardware, versions, commit, seed, and input hashes."""
     return {

@@ -13,8 +13,6 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("TQDM_DISABLE", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-# torch asks for huge pages where it takes large blocks from the system: fewer page faults, at no other cost.
-os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl|peft)\b")
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 

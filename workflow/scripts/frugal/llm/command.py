@@ -11,7 +11,7 @@ from frugal.config.study import STAGES, plain
 from frugal.errors import FrugalError, first_line
 from frugal.files import atomic_path, exclusive, sha256_file, sha256_tree, write_json, write_text
 from frugal.fingerprint import fingerprint
-from frugal.hardware import choose_device, steady_memory
+from frugal.hardware import choose_device, keep_freed_memory
 from frugal.runs import load_run
 
 #: Settings that change how a run is watched, not what it learns: its checkpoints stay good.
@@ -51,7 +51,7 @@ def train(experiment: str, script: str, description: str) -> int | None:
     parser.add_argument("--history", required=True, type=Path, help="output: losses, CSV")
     parser.add_argument("--training", required=True, type=Path, help="output: the training record, JSON")
     args = parser.parse_args()
-    steady_memory()
+    keep_freed_memory()
     run = load_run(args.config, experiment)
     blocks, validation = read_blocks(args.train), read_blocks(args.validation)
     # Another model, other settings, data or code never continue from this run's checkpoints.

@@ -1,5 +1,6 @@
 """SASRec, SSE-PT and BERT4Rec: one encoder, three ways to read and to train it."""
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,10 +63,12 @@ class Attention(nn.Module):
         query_key, value = packed.split((2, 1), dim=2)
         query, key = (rotate(query_key) if self.rotary else query_key).transpose(1, 3).unbind(2)
         value = value.squeeze(2).transpose(1, 2)
-        if hidden.device.type == "cpu":  # the backward pass of CPU attention is several times slower in 16 bits
+        on_cpu = hidden.device.type == "cpu"
+        if on_cpu:  # CPU attention in 16 bits is several times slower in its backward pass
             query, key, value = query.float(), key.float(), value.float()
         # Padding stands at the end, where a causal position never looks: no mask is needed.
-        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=self.causal)
+        with torch.autocast("cpu", enabled=False) if on_cpu else nullcontext():  # it would go back to 16 bits
+            attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=self.causal)
         return attended.transpose(1, 2).reshape(batch, length, width).to(hidden.dtype)
 
 
