@@ -3,12 +3,15 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import yaml
+from safetensors.torch import load_file
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -47,6 +50,42 @@ class Checkout:
             for name, count in re.findall(r"^ (\w[\w ]*?) {2,}(\d+) *$", text, re.MULTILINE)
             if name.strip() not in ("total", "all")
         }
+
+    def changed_plan(self, change) -> dict[str, int]:
+        """What a dry run of the smoke study would do if it were changed so."""
+        original = (self.folder / "config/smoke.yaml").read_text()
+        try:
+            self.study("smoke", change)
+            return self.plan("config/smoke.yaml")
+        finally:
+            (self.folder / "config/smoke.yaml").write_text(original)
+
+    def kill_and_continue(self, study: str, target: str, log: str, text: str) -> None:
+        """Make a target; when ``text`` stands in the log, kill Snakemake and all its jobs, then make it again."""
+        process = subprocess.Popen(
+            ["snakemake", "--cores", "2", "--configfile", study, "--", target],
+            cwd=self.folder,
+            env=self.environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        deadline, path = time.monotonic() + 240, self.folder / log
+        while not (path.exists() and text in path.read_text()):
+            assert process.poll() is None, "the run ended before it could be killed"
+            assert time.monotonic() < deadline, f"the training never reached '{text}'"
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        assert not (self.folder / target).exists()
+        self.snakemake("--unlock", "--configfile", study)
+        self.snakemake("--configfile", study, "--", target)
+        assert "training continues at step" in path.read_text()
+
+    def same_weights(self, first: str, second: str) -> bool:
+        """Whether two safetensors files hold the same tensors, bit by bit."""
+        one, other = load_file(self.folder / first), load_file(self.folder / second)
+        return one.keys() == other.keys() and all(one[name].equal(other[name]) for name in one)
 
     def study(self, name: str, change=None, base: str = "config/smoke.yaml") -> str:
         """Write a study derived from another one; returns its path."""

@@ -1,10 +1,6 @@
 """The recommender experiments of the smoke study: what they leave behind, and what does and does not run again."""
 
 import json
-import os
-import signal
-import subprocess
-import time
 
 import numpy as np
 import pandas as pd
@@ -84,20 +80,11 @@ def test_the_memory_in_use_is_logged(smoke):
     assert history["NDCG@10"].notna().sum() == 2  # a validation after each of two epochs
 
 
-def changed_plan(smoke, change):
-    original = (smoke.folder / "config/smoke.yaml").read_text()
-    try:
-        smoke.study("smoke", change)
-        return smoke.plan("config/smoke.yaml")
-    finally:
-        (smoke.folder / "config/smoke.yaml").write_text(original)
-
-
 def test_one_key_of_one_variant_reruns_that_variant(smoke):
     def change(data):
         data["bert4rec"]["variants"]["sasrec"]["training"] = {"learning_rate": 0.002}
 
-    plan = changed_plan(smoke, change)
+    plan = smoke.changed_plan(change)
     assert plan["train_recommender"] == 1
     assert plan["evaluate_recommender"] == 1
     assert plan["write_report"] == 1
@@ -108,7 +95,7 @@ def test_a_key_of_the_evaluation_trains_nothing(smoke):
     def change(data):
         data["ssept"]["evaluation"]["sampled_negatives"] = 30
 
-    plan = changed_plan(smoke, change)
+    plan = smoke.changed_plan(change)
     assert plan["evaluate_recommender"] == 2
     assert plan["score_recommender_baselines"] == 1
     assert "train_recommender" not in plan
@@ -122,33 +109,10 @@ def test_killed_and_continued_equals_uninterrupted(smoke):
         return f"results/{study}/ssept/ssept/seeds/1/model"
 
     smoke.snakemake("--configfile", smoke.study("undisturbed", longer), "--", target("undisturbed"))
-    study = smoke.study("disturbed", longer)
-    log = smoke.folder / "logs/disturbed/train_ssept/ssept/1.log"
-    process = subprocess.Popen(
-        ["snakemake", "--cores", "2", "--configfile", study, "--", target("disturbed")],
-        cwd=smoke.folder,
-        env=smoke.environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    deadline = time.monotonic() + 240
-    while not (log.exists() and ": step 45/" in log.read_text()):
-        assert process.poll() is None, "the run ended before it could be killed"
-        assert time.monotonic() < deadline, "the training never reached step 45"
-        time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    assert not (smoke.folder / target("disturbed")).exists()
-
-    smoke.snakemake("--unlock", "--configfile", study)
-    smoke.snakemake("--configfile", study, "--", target("disturbed"))
-    assert "training continues at step" in log.read_text()
-    whole, pieces = (
-        load_file(smoke.folder / target(name) / "model.safetensors") for name in ("undisturbed", "disturbed")
-    )
-    assert whole.keys() == pieces.keys()
-    assert all(whole[name].equal(pieces[name]) for name in whole)
+    study, log = smoke.study("disturbed", longer), "logs/disturbed/train_ssept/ssept/1.log"
+    smoke.kill_and_continue(study, target("disturbed"), log, ": step 45/")
+    whole, pieces = (f"{target(name)}/model.safetensors" for name in ("undisturbed", "disturbed"))
+    assert smoke.same_weights(whole, pieces)
 
 
 def test_a_broken_shard_is_named(smoke):

@@ -2,13 +2,10 @@
 
 import json
 import os
-import signal
-import subprocess
 import time
 
 import pandas as pd
 import pytest
-from safetensors.torch import load_file
 
 pytestmark = pytest.mark.workflow
 SYSTEMS = [
@@ -97,20 +94,11 @@ def test_a_second_run_has_nothing_to_do(smoke):
     assert time.monotonic() - started < 60
 
 
-def changed_plan(smoke, change):
-    original = (smoke.folder / "config/smoke.yaml").read_text()
-    try:
-        smoke.study("smoke", change)
-        return smoke.plan("config/smoke.yaml")
-    finally:
-        (smoke.folder / "config/smoke.yaml").write_text(original)
-
-
 def test_one_key_of_one_variant_reruns_that_variant(smoke):
     def change(data):
         data["movie_preference"]["variants"]["always_a"]["training"] = {"learning_rate": 0.002}
 
-    plan = changed_plan(smoke, change)
+    plan = smoke.changed_plan(change)
     assert plan["train_movie_preference"] == 1
     assert plan["evaluate_movie_preference"] == 1
     assert plan["write_report"] == 1
@@ -122,7 +110,7 @@ def test_a_key_of_the_evaluation_trains_nothing(smoke):
     def change(data):
         data["movie_preference"]["evaluation"]["max_new_tokens"] = 9
 
-    plan = changed_plan(smoke, change)
+    plan = smoke.changed_plan(change)
     assert plan["evaluate_movie_preference"] == 4
     assert "train_movie_preference" not in plan
 
@@ -157,33 +145,10 @@ def test_killed_and_continued_equals_uninterrupted(smoke):
         return f"results/{study}/movie_preference/tuned/adapter"
 
     smoke.snakemake("--configfile", smoke.study("whole", longer), "--", target("whole"))
-    study = smoke.study("pieces", longer)
-    log = smoke.folder / "logs/pieces/train_movie_preference/tuned.log"
-    process = subprocess.Popen(
-        ["snakemake", "--cores", "2", "--configfile", study, "--", target("pieces")],
-        cwd=smoke.folder,
-        env=smoke.environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    deadline = time.monotonic() + 240
-    while not (log.exists() and ": step 7/" in log.read_text()):
-        assert process.poll() is None, "the run ended before it could be killed"
-        assert time.monotonic() < deadline, "the training never reached step 7"
-        time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    assert not (smoke.folder / target("pieces") / "adapter_model.safetensors").exists()
-    assert list((smoke.folder / "checkpoints/pieces/movie_preference/tuned").rglob("trainer_state.json"))
-
-    smoke.snakemake("--unlock", "--configfile", study)
-    smoke.snakemake("--configfile", study, "--", target("pieces"))
-    assert "training continues at step" in log.read_text()
-    whole = load_file(smoke.folder / target("whole") / "adapter_model.safetensors")
-    pieces = load_file(smoke.folder / target("pieces") / "adapter_model.safetensors")
-    assert whole.keys() == pieces.keys()
-    assert all(whole[name].equal(pieces[name]) for name in whole)
+    study, log = smoke.study("pieces", longer), "logs/pieces/train_movie_preference/tuned.log"
+    smoke.kill_and_continue(study, target("pieces"), log, ": step 7/")
+    whole, pieces = (f"{target(name)}/adapter_model.safetensors" for name in ("whole", "pieces"))
+    assert smoke.same_weights(whole, pieces)
 
 
 def test_the_same_seed_gives_the_same_pairs_and_metrics(smoke):

@@ -1,7 +1,8 @@
 """What a training run needs at its peak, from the shapes of its model and its settings alone.
 
 Nothing is loaded or measured. The formulas count what PyTorch keeps for the backward pass in transformers'
-Llama, operation by operation; the tests hold them against what it really keeps.
+Llama with the attention of `frugal.llm.packed`, operation by operation; the tests hold them against what it
+really keeps.
 
 Letters: T tokens of a batch (batch_size x sequence_length), S sequence_length, H hidden size, I intermediate
 size, A and K widths of the queries and of the keys, h heads, V vocabulary, r rank, L layers; c bytes of a number
@@ -24,6 +25,8 @@ from typing import Any, Literal
 from frugal.config.llm import LoraSettings, ModelSettings
 
 MB = 2**20
+#: As in `frugal.llm.packed`, which cannot be imported without torch.
+LONGEST_BY_PRODUCTS = 512
 #: MB of a process that has imported Python, torch, transformers, peft, trl, datasets and bitsandbytes, measured.
 PROCESS_MB = 524
 #: MB that CUDA and cuBLAS take on a GPU beside the tensors; it differs by GPU and driver, 400 to 600 MB.
@@ -192,45 +195,38 @@ def layer_bytes(
       (q, k, v share their input, and so do gate and up), and so is what lies between A and B, T x r. In full
       fine-tuning all inputs are kept. With dropout each adapter has an input of its own, and a mask beside it.
     * DoRA keeps the outputs of the frozen layer and of the adapter, T x outputs each.
-    * Attention by sdpa: queries and output, T x A each; keys and values, T x K each, or T x A where a mask stops
-      the kernel from sharing them among heads; and then the mask itself, batch x S x S.
-    * Attention by eager: queries, and keys and values repeated for all heads, T x A each; probabilities,
-      h x T x S in float32 and, in 2 bytes, once more.
+    * Attention by the fused kernel (`frugal.llm.packed`): queries and output, T x A each, keys and values, T x K each,
+      on a CPU always in float32.
+    * Attention by products (CPU, 16 bits, short segments): queries, and keys and values once for each of their heads,
+      and probabilities, h x T x S.
     * MLP: gate before and after its activation, and up: 3 x T x I.
     """
     tokens = batch_size * sequence_length
     hidden, inner = config.hidden_size, config.intermediate_size
     queries, keys = projections(config)["q_proj"][1], projections(config)["k_proj"][1]
     kept = 2 * tokens * hidden * 4
+    by_products = device == "cpu" and number == 2 and sequence_length <= LONGEST_BY_PRODUCTS
+    fused = 4 if device == "cpu" else number
+    # The fused kernel's output is what o_proj reads, where both are of one type: kept once.
+    once = not by_products and fused == number
     if full:
-        kept += tokens * (4 * hidden + queries + inner) * number
-        if run.model.attn_implementation == "sdpa":
-            kept -= tokens * queries * number  # the attention's output: counted there
+        kept += tokens * (4 * hidden + inner + (0 if once else queries)) * number
     else:
-        kept += adapter_input_bytes(config, run.lora, number, tokens, run.model.attn_implementation, device)
-
-    if run.model.attn_implementation == "sdpa":
-        kept += tokens * 2 * queries * number + tokens * config.num_attention_heads * 4
-        if masks_attention(run):
-            kept += tokens * 2 * queries * number + tokens * sequence_length * number
-        else:
-            kept += tokens * 2 * keys * number
+        kept += adapter_input_bytes(config, run.lora, number, tokens, once, device)
+    if by_products:
+        kept += tokens * (queries + 2 * keys + config.num_attention_heads * sequence_length) * number
     else:
-        probabilities = config.num_attention_heads * tokens * sequence_length
-        kept += tokens * 3 * queries * number + probabilities * (4 if number == 4 else 6)
+        kept += tokens * 2 * (queries + keys) * fused + tokens * config.num_attention_heads * 4
     return kept + 3 * tokens * inner * number
 
 
-def masks_attention(run: Any) -> bool:
-    """Whether attention needs a mask beyond the causal one: for padding, or to stay within documents."""
-    corpus = getattr(run, "corpus", None)
-    return corpus is None or corpus.packing != "continuous"
-
-
 def adapter_input_bytes(
-    config: Any, lora: LoraSettings, number: int, tokens: int, attention: str, device: str
+    config: Any, lora: LoraSettings, number: int, tokens: int, attended_once: bool, device: str
 ) -> float:
-    """What the adapters of one block keep: their inputs, and what lies between A and B."""
+    """What the adapters of one block keep: their inputs, and what lies between A and B.
+
+    ``attended_once``: attention keeps what o_proj reads.
+    """
     shapes = {name: projections(config)[name] for name in lora.target_modules}
     kept = tokens * lora.r * len(shapes) * number
     if lora.use_dora:
@@ -240,6 +236,6 @@ def adapter_input_bytes(
         return kept + tokens * sum(inputs for inputs, _ in shapes.values()) * (number + mask)
     sources = {"q_proj": "norm_1", "k_proj": "norm_1", "v_proj": "norm_1", "gate_proj": "norm_2", "up_proj": "norm_2"}
     inputs = {sources.get(name, name): shape[0] for name, shape in shapes.items()}
-    if attention == "sdpa":
-        inputs.pop("o_proj", None)  # the attention's output: counted there
+    if attended_once:
+        inputs.pop("o_proj", None)
     return kept + tokens * sum(inputs.values()) * number
