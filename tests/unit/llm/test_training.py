@@ -135,6 +135,8 @@ def test_errors_say_what_to_do(tmp_path, make_run):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(FrugalError, match="not a usable model"):
         load_base_model(tmp_path, make_run().model, "cpu")
+    with pytest.raises(FrugalError, match="no usable tokenizer: .*; make the model again"):
+        load_tokenizer(tmp_path)
     with pytest.raises(FrugalError, match=r"no adapter_model\.safetensors; train the variant first"):
         load_adapter(None, tmp_path)
 

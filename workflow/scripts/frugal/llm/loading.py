@@ -17,8 +17,15 @@ def load_tokenizer(folder: Path | str):
     A tokenizer without one pads with its end token; labels mask padding by position, so that an
     end token that is part of the text is still learnt. Data that spells a special token, `<|im_end|>`
     say, is text like any other.
+
+    Raises:
+        FrugalError: the folder holds no tokenizer that can be read.
     """
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        again = "make the model again: snakemake --forcerun prepare_model"
+        raise FrugalError(f"{folder}: no usable tokenizer: {first_line(error)}; {again}") from None
     tokenizer.split_special_tokens = True
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token

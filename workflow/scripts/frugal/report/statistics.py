@@ -47,8 +47,8 @@ def compare(first: pd.DataFrame, second: pd.DataFrame, samples: int = SAMPLES, s
         return None
     both["difference"] = both["right_first"] - both["right_second"]
     by_user = both.groupby("user")["difference"].agg(["sum", "count"]).to_numpy(dtype=float)
-    draws = _resampled_means(by_user, np.ones(len(by_user)), samples, seed)
-    return _comparison(draws, len(both), len(by_user), both["difference"].mean())
+    draws = resampled_means(by_user, np.ones(len(by_user)), samples, seed)
+    return comparison(draws, len(both), len(by_user), both["difference"].mean())
 
 
 def compare_users(first: pd.Series, second: pd.Series, samples: int = SAMPLES, seed: int = 0) -> Comparison | None:
@@ -63,11 +63,11 @@ def compare_users(first: pd.Series, second: pd.Series, samples: int = SAMPLES, s
     # Few differences are distinct: drawing these by their number is drawing users, and far faster.
     differences = np.round((both.iloc[:, 0] - both.iloc[:, 1]).to_numpy(dtype=float), 12)
     distinct, counts = np.unique(differences, return_counts=True)
-    draws = _resampled_means(np.column_stack([distinct, np.ones_like(distinct)]), counts, samples, seed)
-    return _comparison(draws, len(both), len(both), differences.mean())
+    draws = resampled_means(np.column_stack([distinct, np.ones_like(distinct)]), counts, samples, seed)
+    return comparison(draws, len(both), len(both), differences.mean())
 
 
-def _comparison(draws: np.ndarray, pairs: int, users: int, difference: float) -> Comparison:
+def comparison(draws: np.ndarray, pairs: int, users: int, difference: float) -> Comparison:
     tail, samples = (1 - LEVEL) / 2, len(draws)
     below, above = (np.sum(draws <= 0) + 1) / (samples + 1), (np.sum(draws >= 0) + 1) / (samples + 1)
     return Comparison(
@@ -80,7 +80,7 @@ def _comparison(draws: np.ndarray, pairs: int, users: int, difference: float) ->
     )
 
 
-def _resampled_means(by_user: np.ndarray, users: np.ndarray, samples: int, seed: int) -> np.ndarray:
+def resampled_means(by_user: np.ndarray, users: np.ndarray, samples: int, seed: int) -> np.ndarray:
     """Means over resampled users, in chunks to bound the memory.
 
     Args:

@@ -11,7 +11,7 @@ from frugal.report.frames import frame, machine, metric_values, provenance_value
 from frugal.report.language_models.layouts import LAYOUTS
 from frugal.report.language_models.originals import ANCHOR_DATASET, ANCHORS
 from frugal.report.results import LADDER, Results, Run
-from frugal.report.statistics import SAMPLES, Comparison, _comparison, _resampled_means, with_verdicts
+from frugal.report.statistics import SAMPLES, Comparison, comparison, resampled_means, with_verdicts
 from frugal.report.tables import Table
 
 #: Letters that a table shows of a longer text.
@@ -129,8 +129,8 @@ def compare_documents(first: pd.DataFrame, second: pd.DataFrame) -> Comparison |
     if sides[0].empty or not sides[0]["tokens"].equals(sides[1]["tokens"]):
         return None
     gain, tokens = (sides[1]["nll"] - sides[0]["nll"]).to_numpy(float), sides[0]["tokens"].to_numpy(float)
-    draws = _resampled_means(np.column_stack([gain, tokens]), np.ones(len(gain)), SAMPLES, seed=0)
-    return _comparison(draws, int(tokens.sum()), len(gain), gain.sum() / tokens.sum())
+    draws = resampled_means(np.column_stack([gain, tokens]), np.ones(len(gain)), SAMPLES, seed=0)
+    return comparison(draws, int(tokens.sum()), len(gain), gain.sum() / tokens.sum())
 
 
 def tests(results: Results, experiment: str) -> Rows:
