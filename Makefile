@@ -11,7 +11,7 @@ PIP_ARGS ?=
 
 SNAKEMAKE = PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores $(CORES) $(if $(filter full,$(STUDY)),--sdm conda) --configfile $(CONFIG) --
 
-.PHONY: help report test lint format lock schema plan bench bench-data bench-amazon bench-recsys bench-llm clean
+.PHONY: help report test lint format lock schema plan claims bench bench-data bench-amazon bench-recsys bench-llm clean
 
 help: ## these lines
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -54,6 +54,9 @@ lock: ## envs/requirements.txt, the exact versions, from envs/requirements.in
 plan: STUDY = full
 plan: .venv/ready ## what each language-model run needs of a GPU (STUDY=full), before anything is downloaded
 	@$(BIN)/python workflow/scripts/plan_memory.py --configfile $(CONFIG)
+
+claims: .venv/ready ## every number that the originals state, and what answers it here (STUDY=laptop)
+	@$(BIN)/python workflow/scripts/check_claims.py --results results/$(STUDY)
 
 bench: bench-data bench-amazon bench-recsys bench-llm ## all measurements of speed and memory, into results/bench/
 

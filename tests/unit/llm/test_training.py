@@ -51,7 +51,7 @@ def test_record_and_history_by_hand(train, tmp_path):
         len(f"### Instruction:\nChoose.\n\n### Input:\nLiked: {n}.\n\n### Response:\nOption A.") + 1 for n in range(16)
     ]
     assert record["tokens"] == sum(prompt_and_response)
-    assert record["tokens_per_second"] == pytest.approx(record["tokens"] / record["seconds"], rel=0.02)
+    assert record["tokens_per_second"] == pytest.approx(record["tokens"] / record["seconds"], rel=0.05)
     assert 0 < record["matmul_peak_share"] < 1
     rows = list(csv.DictReader(io.StringIO(history_csv(trainer))))
     assert [int(row["step"]) for row in rows] == [1, 2, 3, 4]
@@ -135,7 +135,7 @@ def test_errors_say_what_to_do(tmp_path, make_run):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(FrugalError, match="not a usable model"):
         load_base_model(tmp_path, make_run().model, "cpu")
-    with pytest.raises(FrugalError, match="no usable tokenizer: .*; make the model again"):
+    with pytest.raises(FrugalError, match=r"no usable tokenizer: .*; make the model again"):
         load_tokenizer(tmp_path)
     with pytest.raises(FrugalError, match=r"no adapter_model\.safetensors; train the variant first"):
         load_adapter(None, tmp_path)

@@ -35,8 +35,8 @@ class ModelSettings(Settings):
     )
     attn_implementation: Literal["sdpa", "eager"] = Field(
         "sdpa",
-        description="Attention of evaluation and generation: 'eager' is faster for short sequences on a CPU; its memory "
-        "grows with length squared. Training has an attention of its own, without padding.",
+        description="Attention of evaluation and generation: 'eager' is faster for short sequences on a CPU; its "
+        "memory grows with length squared. Training has an attention of its own, without padding.",
     )
     max_length: int = Field(512, ge=16, le=131072, description="Longest sequence, in tokens.")
 

@@ -221,7 +221,7 @@ def training_record(
         "steps": trainer.state.global_step,
         "examples": len(rows),
         "tokens": tokens,
-        "seconds": round(whole, 2),
+        "seconds": round(whole, 3),
         "tokens_per_second": round(tokens / seconds, 2),
         **parameter_counts(trainer.model),
         "adapter_mb": adapter_mb(trainer.model),
