@@ -23,13 +23,22 @@ RECORDS = [{"instruction": "Choose.", "input": f"Liked: {n}.", "output": f"Optio
 def train(tiny_model_folder, make_run):
     """Train the tiny model; returns the trainer and its record."""
 
-    def run_training(checkpoints, **changes):
+    def run_training(checkpoints, validate=False, **changes):
         run = make_run(**changes)
         model = load_base_model(tiny_model_folder, run.model, choose_device(run.training.gpus))
         tokenizer = load_tokenizer(tiny_model_folder)
         examples = [encode_example(tokenizer, record, run.model.max_length) for record in RECORDS]
         return train_adapter(
-            model, tokenizer, examples, run.lora, run.training, run.model, run.seed, checkpoints, "test"
+            model,
+            tokenizer,
+            examples,
+            run.lora,
+            run.training,
+            run.model,
+            run.seed,
+            checkpoints,
+            "test",
+            validation=examples[:2] if validate else None,
         )
 
     return run_training
@@ -90,6 +99,18 @@ def test_resumed_equals_uninterrupted(train, tmp_path, optim, model):
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert record["steps"] == 4
+
+
+@pytest.mark.parametrize("quantization", ["none", "nf4"])
+def test_a_validation_changes_nothing(train, tmp_path, quantization):
+    model = {"quantization": quantization, "compute_dtype": "bfloat16"}
+    plain, _ = train(tmp_path / "plain", model=model)
+    validated, record = train(tmp_path / "validated", validate=True, model=model, training={"eval_steps": 1})
+    first, second = adapter_weights(plain, tmp_path / "a"), adapter_weights(validated, tmp_path / "b")
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    losses = [entry["eval_loss"] for entry in validated.state.log_history if "eval_loss" in entry]
+    assert losses == sorted(set(losses), reverse=True)  # it learns from step to step
+    assert record["best_eval_loss"] == record["final_eval_loss"] == losses[-1]
 
 
 def test_a_broken_checkpoint_is_set_aside(train, tmp_path):

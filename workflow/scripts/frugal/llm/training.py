@@ -107,6 +107,11 @@ def make_trainer(
         # continued would differ. In float32 both are the same, and small updates are not rounded away.
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
+    for module in trainer.model.modules():
+        # Without gradients, as in a validation, bitsandbytes would bring 4-bit weights into a layout for inference,
+        # through which no gradient comes back: training would go on and learn nothing.
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
     return trainer
 
 
