@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -481,3 +482,10 @@ def written(study) -> Path:
     folder = study / "results" / "trial" / "report"
     write_report_of(study, folder)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _closed_figures():
+    """Figures that a test has drawn do not outlive it."""
+    yield
+    plt.close("all")
