@@ -3,8 +3,15 @@
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import settings
 
 from frugal.config.movie_preference import MoviePreferenceRun
+
+# The same examples in every run, so that a check says the same twice. New ones are looked for by
+# `pytest tests/unit --hypothesis-profile=search`.
+settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
+settings.register_profile("search", max_examples=3000, deadline=None)
+settings.load_profile("repeatable")
 
 GENRES = ["Action", "Comedy", "Crime", "Drama", "Horror", "Musical", "Western"]
 

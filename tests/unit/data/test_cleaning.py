@@ -35,6 +35,7 @@ def test_characters_that_are_no_text_go() -> None:
     assert clean_characters("one\t two\xa0\u2009three\r\nfour\fﬁve") == "one two three\nfour\nfive"
     # A soft hyphen within a line goes; one at its end says that the word goes on.
     assert clean_characters("cli\u00admate cli\u00ad\nmate") == "climate cli\u00ad\nmate"
+    assert clean_characters("\u00ad\u00adtwo \u00ad \u00ad\u00adwords\u00ad \u00ad\nmore") == "two words\u00ad\nmore"
 
 
 @given(PIECES)

@@ -9,7 +9,6 @@ from itertools import zip_longest
 # The Latin ligatures, ff to st. Only they are taken apart: NFKC of everything would turn CO₂ into CO2, m² into m2.
 LIGATURES = {code: unicodedata.normalize("NFKC", chr(code)) for code in range(0xFB00, 0xFB07)}
 SOFT_HYPHEN = "\u00ad"
-WITHIN_LINE = re.compile(f"{SOFT_HYPHEN}(?=[^\\S\\n]*[^\\s{SOFT_HYPHEN}])")
 INVISIBLE = dict.fromkeys(map(ord, "\u200b\u2060\ufeff"))
 BLANKS = re.compile(r"[^\S\n]+")
 # Running titles and page numbers stand on the outermost lines of a page, on so many at most.
@@ -48,7 +47,15 @@ def clean_characters(text: str) -> str:
     """
     text = re.sub(r"\r\n?|[\f\v\x85\u2028\u2029]", "\n", text).translate(LIGATURES | INVISIBLE)
     text = "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs", "Co"))
-    return BLANKS.sub(" ", WITHIN_LINE.sub("", text))
+    lines = BLANKS.sub(" ", text).split("\n")
+    return BLANKS.sub(" ", "\n".join(map(_without_soft_hyphens, lines)))
+
+
+def _without_soft_hyphens(line: str) -> str:
+    """The line without its soft hyphens, but for one at its end: that one says that the word goes on."""
+    within = line.rstrip(f" {SOFT_HYPHEN}")
+    end = line[len(within) :]
+    return within.replace(SOFT_HYPHEN, "") + (SOFT_HYPHEN if SOFT_HYPHEN in end else end)
 
 
 def drop_running_lines(pages: Sequence[Sequence[str]]) -> list[list[str]]:
