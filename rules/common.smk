@@ -57,6 +57,10 @@ TRAINED = {experiment: [v for v in runs if v != BASE] for experiment, runs in RU
 # What all runs of an experiment share: baselines are scored with these.
 SHARED = {experiment: or_exit(resolve, config, experiment, BASE, CONFIG_FILE) for experiment in BASELINES}
 BASE_MODELS = {run.base_model for name, runs in RUNS.items() if name not in RECOMMENDERS for run in runs.values()}
+# A run's folder, in the rules that serve several experiments.
+RUN_FOLDER = f"{RESULTS}/{{experiment}}/{{variant}}"
+# A variant that is no baseline: others score these, to files of the same names.
+NO_BASELINE = "(?!baseline_)[a-z0-9][a-z0-9_-]*"
 
 
 wildcard_constraints:
@@ -65,9 +69,15 @@ wildcard_constraints:
     name="[^/]+",
 
 
-def run_of(wildcards, experiment):
-    """The settings of the run that a job's wildcards name."""
-    return SHARED[experiment] if wildcards.variant == BASE else RUNS[experiment][wildcards.variant]
+def experiment_of(wildcards):
+    """The experiment that a job's wildcards name; the rules of `movie_preference` name none, for they have but one."""
+    return wildcards.get("experiment", "movie_preference")
+
+
+def run_of(wildcards):
+    """The settings of the run that a job's wildcards name; without a variant those that all runs share."""
+    experiment, variant = experiment_of(wildcards), wildcards.get("variant", BASE)
+    return SHARED[experiment] if variant == BASE else RUNS[experiment][variant]
 
 
 def depends_on(script):
@@ -77,14 +87,14 @@ def depends_on(script):
 
 def settings_of(wildcards):
     """The settings of a run as JSON: all of them, or those that one stage reads."""
-    run = run_of(wildcards, wildcards.experiment)
+    run = run_of(wildcards)
     stage = wildcards.file.removeprefix("settings/")
     return json.dumps(plain(run, None if stage == "config" else STAGES[wildcards.experiment][stage]))
 
 
-def training_environment(wildcards, experiment):
-    """The conda environment that a run trains in."""
-    return "unsloth" if run_of(wildcards, experiment).backend == "unsloth" else "llm"
+def training_environment(wildcards):
+    """The conda environment that a language model's run trains in, as rules name it."""
+    return "../envs/unsloth.yaml" if run_of(wildcards).backend == "unsloth" else "../envs/llm.yaml"
 
 
 def local_path(wildcards):
@@ -104,20 +114,52 @@ def is_random(name):
     return "random" in map(kind_of, MODELS[name].sources)
 
 
-def model_folder(experiment):
-    return lambda wildcards: f"data/models/{run_of(wildcards, experiment).base_model}"
+def base_model(wildcards):
+    """The folder of a run's base model."""
+    return f"data/models/{run_of(wildcards).base_model}"
 
 
-def dataset_file(experiment, file):
-    return lambda wildcards: f"data/prepared/{run_of(wildcards, experiment).dataset}/{file}"
+def prepared(file):
+    """A file of the data set that a run reads."""
+    return lambda wildcards: f"data/prepared/{run_of(wildcards).dataset}/{file}"
 
 
-def gpus(experiment):
-    return lambda wildcards: run_of(wildcards, experiment).training.gpus
+def gpus(wildcards):
+    """How many GPUs a run asks for."""
+    return run_of(wildcards).training.gpus
 
 
-def gpus_of_run(wildcards):
-    return run_of(wildcards, wildcards.experiment).training.gpus
+def one_gpu(wildcards):
+    """The GPUs of a job that uses one at most, however many the run trains on."""
+    return min(1, gpus(wildcards))
+
+
+def of_trained(file):
+    """A file that training leaves behind; the base model has none."""
+
+    def path(wildcards):
+        if wildcards.variant == BASE:
+            return []
+        return f"{RESULTS}/{experiment_of(wildcards)}/{wildcards.variant}/{file}"
+
+    return path
+
+
+def trained_options(wildcards, input):
+    """The options that hand an adapter and its training record to an evaluation; none for the base model."""
+    return f"--adapter {input.adapter} --training {input.training}" if input.adapter else ""
+
+
+def measurement_of(experiment, kind):
+    """What the study says of an experiment's `efficiency` or `ladder`; None where it is not measured."""
+    return getattr(getattr(STUDY, experiment), kind, None)
+
+
+def measurement_settings(kind):
+    """What an `efficiency` or a `ladder` measures, as JSON: the settings that all runs share, and its own."""
+    return lambda wildcards: json.dumps(
+        {"run": plain(run_of(wildcards)), kind: plain(measurement_of(wildcards.experiment, kind))}
+    )
 
 
 def holds_documents(name):
@@ -132,8 +174,7 @@ def one_of(names):
 
 # The recommender experiments.
 
-RECOMMENDER = f"{RESULTS}/{{experiment}}/{{variant}}"
-SEED = f"{RECOMMENDER}/seeds/{{seed}}"
+SEED = f"{RUN_FOLDER}/seeds/{{seed}}"
 
 
 def recommender_results(experiment):
@@ -144,13 +185,8 @@ def recommender_results(experiment):
         run=[*RUNS[experiment], *(f"baseline_{name}" for name in BASELINES[experiment])],
         file=["metrics.json", "predictions.parquet"],
     )
-    measured = [f"{folder}/efficiency/measurements.json"] if efficiency_of(experiment) else []
+    measured = [f"{folder}/efficiency/measurements.json"] if measurement_of(experiment, "efficiency") else []
     return [*files, *expand(f"{folder}/{{variant}}/config.yaml", variant=RUNS[experiment]), *measured]
-
-
-def efficiency_of(experiment):
-    """The sizes and modes that an experiment measures, or None."""
-    return getattr(getattr(STUDY, experiment), "efficiency", None)
 
 
 def shards_of(run):
@@ -172,12 +208,13 @@ SEQUENCES = {
 
 
 def sequences(wildcards):
-    return shards_of(run_of(wildcards, wildcards.experiment))
+    """The shards that a run reads."""
+    return shards_of(run_of(wildcards))
 
 
 def warm_start(wildcards):
     """The weights that a run begins with: those of another variant and the same seed, or a file of the user's."""
-    start = run_of(wildcards, wildcards.experiment).warm_start
+    start = run_of(wildcards).warm_start
     if start is None:
         return []
     if start.path:
@@ -188,15 +225,15 @@ def warm_start(wildcards):
 def of_seeds(file):
     """A file of every seed of a run."""
     return lambda wildcards: expand(
-        f"{RECOMMENDER}/seeds/{{seed}}/{file}",
-        seed=run_of(wildcards, wildcards.experiment).seeds,
+        f"{SEED}/{file}",
+        seed=run_of(wildcards).seeds,
         allow_missing=True,
     )
 
 
 def backbones(wildcards):
     """The models below a run's adapters, one for each seed."""
-    run = run_of(wildcards, wildcards.experiment)
+    run = run_of(wildcards)
     if run.adapter.method == "none":
         return []
     return expand(f"{RESULTS}/{wildcards.experiment}/{run.warm_start.variant}/seeds/{{seed}}/model", seed=run.seeds)
@@ -204,19 +241,12 @@ def backbones(wildcards):
 
 def launcher(wildcards):
     """One process, or one for each GPU."""
-    gpus = run_of(wildcards, wildcards.experiment).training.gpus
-    return f"torchrun --standalone --nproc_per_node={gpus}" if gpus > 1 else "python"
-
-
-def efficiency_settings(wildcards):
-    """What is measured, as JSON: the experiment's model, and the sizes and modes."""
-    shared, efficiency = SHARED[wildcards.experiment], efficiency_of(wildcards.experiment)
-    return json.dumps({"run": plain(shared), "efficiency": plain(efficiency)})
+    processes = gpus(wildcards)
+    return f"torchrun --standalone --nproc_per_node={processes}" if processes > 1 else "python"
 
 
 # The experiments in which a language model learns a corpus.
 
-LANGUAGE_MODEL = f"{RESULTS}/{{experiment}}/{{variant}}"
 BLOCKS = f"data/blocks/{STUDY.study}/{{experiment}}/{{variant}}"
 RATING = f"{RESULTS}/{{experiment}}/rating"
 
@@ -229,17 +259,7 @@ def language_model_results(experiment):
     results += expand(f"{folder}/{{variant}}/README.md", variant=TRAINED[experiment])
     results += [f"{folder}/rating/sheet.html"] if shared.prompts.texts else []
     results += [f"{folder}/rating/ratings.json"] if shared.rating.sheets else []
-    return results + ([f"{folder}/ladder/measurements.json"] if ladder_of(experiment) else [])
-
-
-def ladder_of(experiment):
-    """The memory ladder that an experiment measures, or None."""
-    return getattr(getattr(STUDY, experiment), "ladder", None)
-
-
-def ladder_settings(wildcards):
-    """What the ladder measures, as JSON: the experiment's settings, and the rungs."""
-    return json.dumps({"run": plain(SHARED[wildcards.experiment]), "ladder": plain(ladder_of(wildcards.experiment))})
+    return results + ([f"{folder}/ladder/measurements.json"] if measurement_of(experiment, "ladder") else [])
 
 
 def principal(experiment):
@@ -247,33 +267,19 @@ def principal(experiment):
     return "tuned" if "tuned" in TRAINED[experiment] else TRAINED[experiment][0]
 
 
-def documents(wildcards):
-    return f"data/prepared/{run_of(wildcards, wildcards.experiment).dataset}/documents.parquet"
-
-
-def language_model(wildcards):
-    return f"data/models/{run_of(wildcards, wildcards.experiment).base_model}"
-
-
-def of_trained(wildcards, file):
-    """A file that training leaves behind; the base model has none."""
-    return [] if wildcards.variant == BASE else f"{RESULTS}/{wildcards.experiment}/{wildcards.variant}/{file}"
-
-
 def check_names():
     """Every data set and model that the study names is in its table."""
     for experiment, runs in RUNS.items():
         for variant, run in runs.items():
+            where = experiment if variant == BASE else f"{experiment}.variants.{variant}"
             names = [("dataset", run.dataset, DATASETS)]
             if experiment not in RECOMMENDERS:
                 names.append(("base_model", run.base_model, MODELS))
             for key, name, table in names:
                 if name not in table:
-                    where = experiment if variant == BASE else f"{experiment}.variants.{variant}"
                     known = ", ".join(sorted(table))
                     sys.exit(f"error: {CONFIG_FILE}: {where}.{key}: '{name}' is not known; known: {known}")
             if holds_documents(run.dataset) != (experiment in LANGUAGE_MODELS):
-                where = experiment if variant == BASE else f"{experiment}.variants.{variant}"
                 wanted = "texts or PDFs" if experiment in LANGUAGE_MODELS else "interactions"
                 sys.exit(f"error: {CONFIG_FILE}: {where}.dataset: '{run.dataset}' does not hold {wanted}")
     for name in STUDY.local_paths:

@@ -119,7 +119,7 @@ rule prepare_model:
 rule write_run_config:
     """The resolved settings of one run, whole (config.yaml) and as each stage reads them (settings/)."""
     output:
-        f"{RESULTS}/{{experiment}}/{{variant}}/{{file}}.yaml",
+        f"{RUN_FOLDER}/{{file}}.yaml",
     log:
         f"logs/{STUDY.study}/write_run_config/{{experiment}}/{{variant}}/{{file}}.log",
     wildcard_constraints:

@@ -4,16 +4,16 @@
 rule pack_blocks:
     """Documents to packed blocks for training and whole texts for the test, split by document."""
     input:
-        config=f"{LANGUAGE_MODEL}/settings/blocks.yaml",
-        documents=documents,
-        model=language_model,
+        config=f"{RUN_FOLDER}/settings/blocks.yaml",
+        documents=prepared("documents.parquet"),
+        model=base_model,
     output:
         expand(f"{BLOCKS}/{{part}}.parquet", part=["train", "validation", "test"], allow_missing=True),
         counts=f"{BLOCKS}/blocks.json",
     log:
         f"logs/{STUDY.study}/pack_blocks/{{experiment}}/{{variant}}.log",
     wildcard_constraints:
-        experiment="|".join(LANGUAGE_MODELS),
+        experiment=one_of(LANGUAGE_MODELS),
     conda:
         "../envs/llm.yaml"
     threads: 2
@@ -28,25 +28,25 @@ rule pack_blocks:
 rule train_language_model:
     """LoRA on the blocks of one variant. A killed run continues from its checkpoint."""
     input:
-        config=f"{LANGUAGE_MODEL}/settings/training.yaml",
-        model=language_model,
+        config=f"{RUN_FOLDER}/settings/training.yaml",
+        model=base_model,
         train=f"{BLOCKS}/train.parquet",
         validation=f"{BLOCKS}/validation.parquet",
     output:
-        adapter=directory(f"{LANGUAGE_MODEL}/adapter"),
-        history=f"{LANGUAGE_MODEL}/history.csv",
-        training=f"{LANGUAGE_MODEL}/training.json",
+        adapter=directory(f"{RUN_FOLDER}/adapter"),
+        history=f"{RUN_FOLDER}/history.csv",
+        training=f"{RUN_FOLDER}/training.json",
     log:
         f"logs/{STUDY.study}/train_{{experiment}}/{{variant}}/training.log",
     benchmark:
         f"logs/{STUDY.study}/train_{{experiment}}/{{variant}}/benchmark.tsv"
     wildcard_constraints:
-        experiment="|".join(LANGUAGE_MODELS),
+        experiment=one_of(LANGUAGE_MODELS),
     conda:
-        lambda wildcards: f"../envs/{training_environment(wildcards, wildcards.experiment)}.yaml"
+        training_environment
     threads: 8
     resources:
-        gpu=gpus_of_run,
+        gpu=gpus,
     params:
         code=lambda wildcards: depends_on(f"train_{wildcards.experiment}.py"),
         checkpoints=f"checkpoints/{STUDY.study}/{{experiment}}/{{variant}}",
@@ -60,31 +60,29 @@ rule train_language_model:
 rule evaluate_language_model:
     """Perplexity on the test documents, and answers to the prompts; the base model is the run without an adapter."""
     input:
-        config=f"{LANGUAGE_MODEL}/settings/evaluation.yaml",
-        model=language_model,
+        config=f"{RUN_FOLDER}/settings/evaluation.yaml",
+        model=base_model,
         test=f"{BLOCKS}/test.parquet",
-        adapter=lambda wildcards: of_trained(wildcards, "adapter"),
-        training=lambda wildcards: of_trained(wildcards, "training.json"),
+        adapter=of_trained("adapter"),
+        training=of_trained("training.json"),
     output:
-        metrics=f"{LANGUAGE_MODEL}/metrics.json",
-        documents=f"{LANGUAGE_MODEL}/documents.parquet",
-        answers=f"{LANGUAGE_MODEL}/answers.jsonl",
+        metrics=f"{RUN_FOLDER}/metrics.json",
+        documents=f"{RUN_FOLDER}/documents.parquet",
+        answers=f"{RUN_FOLDER}/answers.jsonl",
     log:
         f"logs/{STUDY.study}/evaluate_{{experiment}}/{{variant}}.log",
     benchmark:
         f"logs/{STUDY.study}/evaluate_{{experiment}}/{{variant}}.benchmark.tsv"
     wildcard_constraints:
-        experiment="|".join(LANGUAGE_MODELS),
+        experiment=one_of(LANGUAGE_MODELS),
     conda:
         "../envs/llm.yaml"
     threads: 8
     resources:
-        gpu=gpus_of_run,
+        gpu=gpus,
     params:
         code=depends_on("evaluate_language_model.py"),
-        trained=lambda wildcards, input: (
-            f"--adapter {input.adapter} --training {input.training}" if input.adapter else ""
-        ),
+        trained=trained_options,
     shell:
         "OMP_NUM_THREADS={threads} python workflow/scripts/evaluate_language_model.py --config {input.config}"
         " --experiment {wildcards.experiment} --base-model {input.model} {params.trained} --test {input.test}"
@@ -107,7 +105,7 @@ rule write_rating_sheet:
     params:
         code=depends_on("write_rating_sheet.py"),
         page=sha256_tree([SCRIPTS / "frugal/rating/sheet.html.j2"])[:16],
-        seed=lambda wildcards: SHARED[wildcards.experiment].seed,
+        seed=lambda wildcards: run_of(wildcards).seed,
     shell:
         "python workflow/scripts/write_rating_sheet.py --experiment {wildcards.experiment} --base {input.base}"
         " --tuned {input.tuned} --seed {params.seed} --sheet {output.sheet} --page {output.page}"
@@ -118,7 +116,7 @@ rule read_ratings:
     """Filled rating sheets: means, win rate, and how far the raters agree."""
     input:
         key=f"{RATING}/key.json",
-        sheets=lambda wildcards: SHARED[wildcards.experiment].rating.sheets,
+        sheets=lambda wildcards: run_of(wildcards).rating.sheets,
     output:
         f"{RATING}/ratings.json",
     log:
@@ -135,7 +133,7 @@ rule read_ratings:
 rule climb_memory_ladder:
     """Memory and speed with each saving of memory, and the largest batch under a budget; no other job beside it."""
     input:
-        model=lambda wildcards: f"data/models/{SHARED[wildcards.experiment].base_model}",
+        model=base_model,
         blocks=lambda wildcards: (
             f"data/blocks/{STUDY.study}/{wildcards.experiment}/{principal(wildcards.experiment)}/train.parquet"
         ),
@@ -144,16 +142,16 @@ rule climb_memory_ladder:
     log:
         f"logs/{STUDY.study}/climb_memory_ladder/{{experiment}}.log",
     wildcard_constraints:
-        experiment="|".join(LANGUAGE_MODELS),
+        experiment=one_of(LANGUAGE_MODELS),
     conda:
         "../envs/llm.yaml"
     threads: 16
     resources:
-        gpu=lambda wildcards: SHARED[wildcards.experiment].training.gpus,
+        gpu=gpus,
     params:
         code=depends_on("climb_memory_ladder.py"),
         child=depends_on("measure_memory.py"),
-        settings=ladder_settings,
+        settings=measurement_settings("ladder"),
         work=f"checkpoints/{STUDY.study}/{{experiment}}/ladder",
     shell:
         "OMP_NUM_THREADS={threads} python workflow/scripts/climb_memory_ladder.py --settings {params.settings:q}"

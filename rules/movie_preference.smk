@@ -16,8 +16,8 @@ rule make_preference_pairs:
     """Ratings to contrastive pairs; the test users are in no training pair."""
     input:
         config=f"{MOVIE_PREFERENCE}/{{variant}}/settings/pairs.yaml",
-        interactions=dataset_file("movie_preference", "interactions.parquet"),
-        catalogue=dataset_file("movie_preference", "items.parquet"),
+        interactions=prepared("interactions.parquet"),
+        catalogue=prepared("items.parquet"),
     output:
         expand(f"{PAIRS}/{{{{variant}}}}/{{part}}.jsonl", part=["train", "validation", "test"]),
     log:
@@ -36,7 +36,7 @@ rule train_movie_preference:
     """LoRA on the pairs of one variant. A killed run continues from its checkpoint."""
     input:
         config=f"{MOVIE_PREFERENCE}/{{variant}}/settings/training.yaml",
-        model=model_folder("movie_preference"),
+        model=base_model,
         train=f"{PAIRS}/{{variant}}/train.jsonl",
     output:
         adapter=directory(f"{MOVIE_PREFERENCE}/{{variant}}/adapter"),
@@ -47,10 +47,10 @@ rule train_movie_preference:
     benchmark:
         f"logs/{STUDY.study}/train_movie_preference/{{variant}}.benchmark.tsv"
     conda:
-        lambda wildcards: f"../envs/{training_environment(wildcards, 'movie_preference')}.yaml"
+        training_environment
     threads: 8
     resources:
-        gpu=gpus("movie_preference"),
+        gpu=gpus,
     params:
         code=depends_on("train_movie_preference.py"),
         checkpoints=f"checkpoints/{STUDY.study}/movie_preference/{{variant}}",
@@ -64,14 +64,10 @@ rule evaluate_movie_preference:
     """Both orders of every test pair, by log-probabilities; the base model is the run without an adapter."""
     input:
         config=f"{MOVIE_PREFERENCE}/{{variant}}/settings/evaluation.yaml",
-        model=model_folder("movie_preference"),
+        model=base_model,
         test=f"{PAIRS}/{{variant}}/test.jsonl",
-        adapter=lambda wildcards: (
-            [] if wildcards.variant == BASE else f"{MOVIE_PREFERENCE}/{wildcards.variant}/adapter"
-        ),
-        training=lambda wildcards: (
-            [] if wildcards.variant == BASE else f"{MOVIE_PREFERENCE}/{wildcards.variant}/training.json"
-        ),
+        adapter=of_trained("adapter"),
+        training=of_trained("training.json"),
     output:
         metrics=f"{MOVIE_PREFERENCE}/{{variant}}/metrics.json",
         predictions=f"{MOVIE_PREFERENCE}/{{variant}}/predictions.parquet",
@@ -81,17 +77,15 @@ rule evaluate_movie_preference:
     benchmark:
         f"logs/{STUDY.study}/evaluate_movie_preference/{{variant}}.benchmark.tsv"
     wildcard_constraints:
-        variant="(?!baseline_)[a-z0-9][a-z0-9_-]*",
+        variant=NO_BASELINE,
     conda:
         "../envs/llm.yaml"
     threads: 8
     resources:
-        gpu=gpus("movie_preference"),
+        gpu=gpus,
     params:
         code=depends_on("evaluate_movie_preference.py"),
-        trained=lambda wildcards, input: (
-            f"--adapter {input.adapter} --training {input.training}" if input.adapter else ""
-        ),
+        trained=trained_options,
     shell:
         "OMP_NUM_THREADS={threads} python workflow/scripts/evaluate_movie_preference.py --config {input.config}"
         " --base-model {input.model} {params.trained} --test {input.test} --metrics {output.metrics}"
@@ -102,8 +96,8 @@ rule score_preference_baselines:
     """The same test pairs by rules: always A, popularity, shared genres, EASE."""
     input:
         config=f"{MOVIE_PREFERENCE}/{BASE}/settings/evaluation.yaml",
-        interactions=f"data/prepared/{STUDY.movie_preference.dataset}/interactions.parquet",
-        catalogue=f"data/prepared/{STUDY.movie_preference.dataset}/items.parquet",
+        interactions=prepared("interactions.parquet"),
+        catalogue=prepared("items.parquet"),
         test=f"{PAIRS}/{BASE}/test.jsonl",
     output:
         expand(

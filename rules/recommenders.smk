@@ -23,7 +23,7 @@ rule partition_interactions:
 rule train_recommender:
     """One variant with one seed. A killed run continues from its checkpoint."""
     input:
-        config=f"{RECOMMENDER}/settings/training.yaml",
+        config=f"{RUN_FOLDER}/settings/training.yaml",
         sequences=sequences,
         warm_start=warm_start,
     output:
@@ -35,12 +35,12 @@ rule train_recommender:
     benchmark:
         f"logs/{STUDY.study}/train_{{experiment}}/{{variant}}/{{seed}}.benchmark.tsv"
     wildcard_constraints:
-        experiment="|".join(RECOMMENDERS),
+        experiment=one_of(RECOMMENDERS),
     conda:
         "../envs/recsys.yaml"
-    threads: lambda wildcards: run_of(wildcards, wildcards.experiment).training.threads
+    threads: lambda wildcards: run_of(wildcards).training.threads
     resources:
-        gpu=lambda wildcards: run_of(wildcards, wildcards.experiment).training.gpus,
+        gpu=gpus,
     params:
         code=lambda wildcards: depends_on(f"train_{wildcards.experiment}.py"),
         launcher=launcher,
@@ -57,24 +57,24 @@ rule train_recommender:
 rule evaluate_recommender:
     """The whole catalogue ranked for every test user, by the models of all seeds."""
     input:
-        config=f"{RECOMMENDER}/settings/evaluation.yaml",
+        config=f"{RUN_FOLDER}/settings/evaluation.yaml",
         sequences=sequences,
         models=of_seeds("model"),
         training=of_seeds("training.json"),
         backbones=backbones,
     output:
-        metrics=f"{RECOMMENDER}/metrics.json",
-        predictions=f"{RECOMMENDER}/predictions.parquet",
+        metrics=f"{RUN_FOLDER}/metrics.json",
+        predictions=f"{RUN_FOLDER}/predictions.parquet",
     log:
         f"logs/{STUDY.study}/evaluate_{{experiment}}/{{variant}}.log",
     wildcard_constraints:
-        experiment="|".join(RECOMMENDERS),
-        variant="(?!baseline_)[a-z0-9][a-z0-9_-]*",
+        experiment=one_of(RECOMMENDERS),
+        variant=NO_BASELINE,
     conda:
         "../envs/recsys.yaml"
-    threads: lambda wildcards: run_of(wildcards, wildcards.experiment).training.threads
+    threads: lambda wildcards: run_of(wildcards).training.threads
     resources:
-        gpu=lambda wildcards: min(1, run_of(wildcards, wildcards.experiment).training.gpus),
+        gpu=one_gpu,
     params:
         code=depends_on("evaluate_recommender.py"),
         backbones=lambda wildcards, input: f"--backbones {input.backbones}" if input.backbones else "",
@@ -89,7 +89,7 @@ rule score_recommender_baselines:
     """The same test users by rules and shallow models: popularity, ItemKNN, EASE, recency, Markov."""
     input:
         config=f"{RESULTS}/{{experiment}}/{BASE}/settings/baselines.yaml",
-        sequences=lambda wildcards: shards_of(SHARED[wildcards.experiment]),
+        sequences=sequences,
     output:
         expand(
             f"{RESULTS}/{{experiment}}/baseline_{{name}}/{{file}}",
@@ -100,7 +100,7 @@ rule score_recommender_baselines:
     log:
         f"logs/{STUDY.study}/score_{{experiment}}_baselines.log",
     wildcard_constraints:
-        experiment="|".join(RECOMMENDERS),
+        experiment=one_of(RECOMMENDERS),
     conda:
         "../envs/recsys.yaml"
     params:
@@ -118,15 +118,15 @@ rule measure_efficiency:
     log:
         f"logs/{STUDY.study}/measure_{{experiment}}_efficiency.log",
     wildcard_constraints:
-        experiment="|".join(RECOMMENDERS),
+        experiment=one_of(RECOMMENDERS),
     conda:
         "../envs/recsys.yaml"
     threads: 16
     resources:
-        gpu=lambda wildcards: min(1, SHARED[wildcards.experiment].training.gpus),
+        gpu=one_gpu,
     params:
         code=depends_on("measure_efficiency.py"),
-        settings=efficiency_settings,
+        settings=measurement_settings("efficiency"),
     shell:
         "OMP_NUM_THREADS={threads} python workflow/scripts/measure_efficiency.py --settings {params.settings:q} --output {output}"
         " 2>&1 | tee {log}"

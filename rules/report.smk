@@ -3,6 +3,8 @@
 import os
 
 from frugal.report.contents import (
+    CLAIMS_FILE,
+    CLAIMS_TABLES,
     FIGURES,
     FIGURE_FORMATS,
     REPORT_FORMATS,
@@ -40,9 +42,9 @@ HISTORIES = [
     ),
 ]
 # Speed and memory by size and mode are measured only where the configuration says how.
-MEASURED = [experiment for experiment in RECOMMENDERS if efficiency_of(experiment)]
+MEASURED = [experiment for experiment in RECOMMENDERS if measurement_of(experiment, "efficiency")]
 EFFICIENCY = [f"{RESULTS}/{experiment}/efficiency/measurements.json" for experiment in MEASURED]
-LADDERS = [experiment for experiment in LANGUAGE_MODELS if ladder_of(experiment)]
+LADDERS = [experiment for experiment in LANGUAGE_MODELS if measurement_of(experiment, "ladder")]
 # What the report knows of the language models beside the files of their runs.
 CORPUS_FILES = [
     *expand("data/prepared/{name}/manifest.parquet", name=USED_DOCUMENTS),
@@ -61,6 +63,11 @@ CORPUS_FILES = [
 ]
 # The tables and figures of the experiments that this study has.
 TABLE_NAMES = [name for experiment, names in TABLES.items() if experiment in RUNS for name in names]
+# The claims ledger, which is written with the report.
+CLAIMS = [
+    *expand(f"{REPORT}/tables/{{name}}.{{format}}", name=CLAIMS_TABLES, format=TABLE_FORMATS),
+    f"{REPORT}/tables/{CLAIMS_FILE}",
+]
 FIGURE_NAMES = {experiment: names for experiment, names in FIGURES.items() if experiment in RUNS}
 # Commands that the report prints name the configuration, where it is not the default one.
 CONFIG_OPTION = os.path.relpath(CONFIG_FILE, ROOT)
@@ -99,6 +106,7 @@ rule report:
         expand(f"{REPORT}/report.{{format}}", format=REPORT_FORMATS),
         rules.tables.input,
         rules.figures.input,
+        CLAIMS,
 
 
 rule make_tables:
@@ -175,6 +183,7 @@ rule write_report:
         examples=expand(f"{RESULTS}/{{run}}/examples.jsonl", run=PREFERENCE_RUNS),
         efficiency=EFFICIENCY,
         corpora=CORPUS_FILES,
+        claims="config/claims.yaml",
     output:
         f"{REPORT}/report.md",
         report(
@@ -183,6 +192,7 @@ rule write_report:
             category="report",
         ),
         f"{REPORT}/report.tex",
+        CLAIMS,
     log:
         f"logs/{STUDY.study}/write_report.log",
     benchmark:
@@ -192,6 +202,8 @@ rule write_report:
     params:
         code=depends_on("write_report.py"),
         templates=sha256_tree([SCRIPTS / "frugal" / "report" / "templates"])[:16],
+        # The commands that the ledger prints depend on what the studies contain.
+        studies=sha256_tree([ROOT / "config" / name for name in ("config.yaml", "full.yaml")])[:16],
         options=REPORT_OPTIONS,
         folder=lambda wildcards, output: Path(output[0]).parent,
     shell:
@@ -201,10 +213,10 @@ rule write_report:
 rule describe_adapter:
     """The adapter's model card, from its results."""
     input:
-        config=f"{RESULTS}/{{experiment}}/{{variant}}/config.yaml",
-        metrics=f"{RESULTS}/{{experiment}}/{{variant}}/metrics.json",
+        config=f"{RUN_FOLDER}/config.yaml",
+        metrics=f"{RUN_FOLDER}/metrics.json",
     output:
-        f"{RESULTS}/{{experiment}}/{{variant}}/README.md",
+        f"{RUN_FOLDER}/README.md",
     log:
         f"logs/{STUDY.study}/describe_adapter/{{experiment}}/{{variant}}.log",
     conda:

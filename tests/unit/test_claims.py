@@ -18,6 +18,7 @@ from frugal.claims.ledger import (
     COLUMNS,
     COMPUTATIONS,
     VERDICTS,
+    Result,
     Tolerance,
     as_text,
     compute,
@@ -62,6 +63,7 @@ TRAINING = {name: ["frugal/llm/training.py"] for name in ("movie_preference", "w
 TRAINING |= {name: ["frugal/recsys/training.py", "frugal/recsys/adapters.py"] for name in ("ssept", "bert4rec")}
 METRICS = {name: ["evaluate_language_model.py", "frugal/llm/perplexity.py"] for name in ("wikitext", "climate")}
 METRICS |= {"movie_preference": ["evaluate_movie_preference.py"]}
+METRICS = {name: [*files, "frugal/llm/evaluation.py"] for name, files in METRICS.items()}
 MEASUREMENTS = {"efficiency": ["frugal/recsys/efficiency.py"], "ladder": ["climb_memory_ladder.py"]}
 
 
@@ -87,17 +89,60 @@ def test_every_computation_is_used_or_backs_another_and_says_what_it_is():
         assert inspect.getdoc(function)
 
 
-@pytest.mark.parametrize("claim", MEASURED, ids=lambda claim: claim.id)
-def test_some_study_makes_every_result_and_somebody_writes_its_key(claim):
-    result = claim.result
-    assert result.experiment in BASELINES
-    assert any(provides(CONFIGS, study, result) for study in ("laptop", "full"))
+def is_made(result: Result) -> bool:
+    """Whether some study makes the file and the row."""
+    return any(provides(CONFIGS, study, result) for study in ("laptop", "full"))
+
+
+def is_written(result: Result) -> bool:
+    """Whether the code that writes the file writes this number."""
     if result.key in COMPUTED:
-        return
+        return True
     part, _, name = result.key.rpartition(".")
     files = {"": MEASUREMENTS.get(result.variant), "training": TRAINING[result.experiment]}
     sources = [(SCRIPTS / file).read_text(encoding="utf-8") for file in files.get(part) or METRICS[result.experiment]]
-    assert any(f'"{name}"' in source for source in sources), f"nothing writes {name}"
+    return any(f'"{name}"' in source for source in sources)
+
+
+def lacks(result: Result) -> list[str]:
+    """The settings that the result requires and its run in the full study does not know."""
+    missing = []
+    for key in result.requires:
+        value = resolve(read_yaml(CONFIGS / "full.yaml"), result.experiment, result.variant, "full.yaml").model_dump()
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        missing += [key] if value is None else []
+    return missing
+
+
+@pytest.mark.parametrize("claim", MEASURED, ids=lambda claim: claim.id)
+def test_every_result_exists(claim):
+    assert is_made(claim.result), f"no study makes {claim.result.file}"
+    assert is_written(claim.result), f"nothing writes {claim.result.key}"
+    assert lacks(claim.result) == []
+
+
+@pytest.mark.parametrize(
+    ("result", "exists"),
+    [
+        ({"key": "metrics.perplexity"}, (True, True)),
+        ({"key": "metrics.perplexty"}, (True, False)),
+        ({"key": "training.second"}, (True, False)),
+        ({"key": "metrics.perplexity", "variant": "tunde"}, (False, True)),
+        ({"key": "largest_batch", "experiment": "climate", "variant": "ladder", "row": {"rung": "nf4"}}, (True, True)),
+        ({"key": "largest_batch", "experiment": "climate", "variant": "ladder", "row": {"rung": "nf5"}}, (False, True)),
+        ({"key": "batch", "experiment": "climate", "variant": "ladder", "row": {"rung": "nf4"}}, (True, False)),
+    ],
+)
+def test_a_quantity_that_does_not_exist_is_found(result, exists):
+    result = Result(**{"experiment": "wikitext", "variant": "tuned"} | result)
+    assert (is_made(result), is_written(result)) == exists
+
+
+def test_a_required_setting_that_does_not_exist_is_found():
+    requires = {"base_model": "x", "trainnig.seed": "1", "lora.rank": "8", "lora.r": "8"}
+    result = Result(experiment="wikitext", variant="tuned", key="metrics.perplexity", requires=requires)
+    assert lacks(result) == ["trainnig.seed", "lora.rank"]
 
 
 def test_settings_that_are_called_the_same_are_the_same():
@@ -236,7 +281,7 @@ def test_bounds_refute_and_never_reproduce(tmp_path):
     assert outside["verdict"] == "refuted"
     assert "0.02891 to 0.1" in outside["by"]
     assert row(tmp_path, value=0.05, **by)["verdict"] == "not comparable"
-    assert row(tmp_path, value=0.05, result=PERPLEXITY, **by)["verdict"] == "not measured"
+    assert row(tmp_path, value=0.05, result=PERPLEXITY, **by)["verdict"] == "not measured yet"
 
 
 def test_a_measurement_reproduces_or_differs(tmp_path):
@@ -268,7 +313,7 @@ def test_what_is_not_measured_names_the_command(tmp_path):
     # It was measured there, and had no such number: a GPU's memory on a CPU.
     measure(tmp_path, {"perplexity": 10}, {"peak_device_mb": None})
     one = row(tmp_path, result=PERPLEXITY | {"key": "training.peak_device_mb"}, tolerance=NEAR)
-    assert one["verdict"] == "not measured"
+    assert one["verdict"] == "not measured yet"
     assert "config/full.yaml" in one["by"]
 
 
@@ -281,7 +326,7 @@ def test_a_row_of_measurements(tmp_path):
     found = row(tmp_path, result=result | {"row": {"size": "130m", "mode": "x"}}, tolerance=NEAR)
     assert (found["answer"], found["verdict"]) == (9, "reproduced")
     absent = row(tmp_path, result=result | {"row": {"size": "430m", "mode": "float32"}}, tolerance=NEAR)
-    assert absent["verdict"] == "not measured"
+    assert absent["verdict"] == "not measured yet"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """Score one run's test pairs in both orders, and answer some of them in free text."""
 
-import argparse
 import sys
 import time
 from functools import partial
@@ -12,20 +11,15 @@ import pandas as pd
 from frugal.config.movie_preference import MoviePreferenceRun
 from frugal.data.preference import read_jsonl, to_jsonl, with_options
 from frugal.errors import run_script
-from frugal.files import atomic_path, read_json, sha256_file, sha256_tree, write_text
-from frugal.hardware import choose_device, keep_freed_memory, peak_device_mb, peak_rss_mb, provenance
+from frugal.files import atomic_path, write_text
+from frugal.hardware import choose_device, keep_freed_memory
+from frugal.llm.evaluation import evaluation_parser, load_for_evaluation, memory_metrics, write_evaluation
 from frugal.metrics import preference_metrics, summarise
-from frugal.runs import hash_inputs, load_run, write_metrics
+from frugal.runs import load_run
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--config", required=True, help="the run's config.yaml")
-    parser.add_argument("--base-model", required=True, type=Path)
-    parser.add_argument("--adapter", type=Path, help="the trained adapter; none scores the base model")
-    parser.add_argument("--training", type=Path, help="the training record, with --adapter")
-    parser.add_argument("--test", required=True, type=Path, help="test.jsonl")
-    parser.add_argument("--metrics", required=True, type=Path, help="output: metrics.json")
+    parser = evaluation_parser(__doc__)
     parser.add_argument("--predictions", required=True, type=Path, help="output: one row a pair, Parquet")
     parser.add_argument("--examples", required=True, type=Path, help="output: free answers, JSONL")
     args = parser.parse_args()
@@ -33,17 +27,10 @@ def main() -> None:
     run = load_run(args.config, "movie_preference")
     records = read_jsonl(args.test)
 
-    from frugal.llm.loading import (
-        load_adapter,
-        load_base_model,
-        load_tokenizer,
-        mixed_precision,
-    )
+    from frugal.llm.loading import mixed_precision
 
     device = choose_device(run.training.gpus)
-    model, tokenizer = load_base_model(args.base_model, run.model, device), load_tokenizer(args.base_model)
-    footprint = model.get_memory_footprint() / 2**20
-    model = load_adapter(model, args.adapter) if args.adapter else model.eval()
+    model, tokenizer, base_model_mb = load_for_evaluation(args.base_model, args.adapter, run, device)
     with mixed_precision(model, run.model, device):
         start = time.perf_counter()
         table = score(model, tokenizer, records, run)
@@ -56,26 +43,12 @@ def main() -> None:
     if answers:
         metrics["invalid_answer_rate"] = float(np.mean([not row["valid"] for row in answers]))
         metrics["seconds_per_recommendation"] = round(seconds_per_answer, 4)
-    metrics |= {
-        "seconds_per_scored_pair": round(scoring_seconds / len(records), 4),
-        "base_model_mb": round(footprint, 1),
-        "peak_rss_mb": round(peak_rss_mb(), 1),
-    }
-    if (device_mb := peak_device_mb()) is not None and run.training.gpus:
-        metrics["peak_device_mb"] = round(device_mb, 1)
-    inputs = hash_inputs(test=args.test, config=args.config) | {"base_model": sha256_tree([args.base_model])}
-    if args.adapter:
-        inputs["adapter"] = sha256_file(args.adapter / "adapter_model.safetensors")
+    metrics["seconds_per_scored_pair"] = round(scoring_seconds / len(records), 4)
+    metrics |= memory_metrics(base_model_mb, run.training.gpus)
     with atomic_path(args.predictions) as temporary:
         table.to_parquet(temporary, index=False)
     write_text(args.examples, to_jsonl(answers))
-    write_metrics(
-        args.metrics,
-        metrics,
-        intervals,
-        read_json(args.training) if args.training else None,
-        provenance(run.seed, inputs),
-    )
+    write_evaluation(args, run, metrics, intervals)
     name = f"movie_preference/{args.metrics.parent.name}"
     print(f"{name}: accuracy {metrics['accuracy']:.3f} on {len(records)} pairs in both orders", file=sys.stderr)
 

@@ -1,8 +1,10 @@
-"""Write the report as Markdown, as one HTML file, and as LaTeX, from the tables, figures and results."""
+"""Write the report as Markdown, as one HTML file, and as LaTeX, from the tables, figures, results and claims."""
 
 import argparse
 from pathlib import Path
 
+from frugal.claims.ledger import add_arguments as add_claims_arguments
+from frugal.claims.ledger import load_claims, make_ledger
 from frugal.errors import run_script
 from frugal.report.render import write_report
 from frugal.report.results import add_arguments, from_arguments
@@ -11,11 +13,13 @@ from frugal.report.results import add_arguments, from_arguments
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     add_arguments(parser)
+    add_claims_arguments(parser)
     parser.add_argument(
         "--report", required=True, type=Path, help="folder with tables/ and figures/; takes the three reports"
     )
     args = parser.parse_args()
-    write_report(from_arguments(args), args.report)
+    ledger = make_ledger(load_claims(args.claims), args.results, args.configs)
+    write_report(from_arguments(args), args.report, ledger)
 
 
 if __name__ == "__main__":

@@ -55,6 +55,18 @@ def test_latex_escapes_every_special():
     assert escape.latex("x" * 30) == "x" * 24 + "\\allowbreak{}" + "x" * 6
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("-- /tmp/a_b.c/d.json: metrics.x", "-- /tmp/|a_|b.|c/|d.json: metrics.|x"),
+        ("0.05 of 1/2, e.g. 3", "0.05 of 1/|2, e.g. 3"),
+        ("<b>/<i>", "&lt;b&gt;/&lt;i&gt;"),
+    ],
+)
+def test_paths_and_names_may_break_after_their_separators(text, shown):
+    assert escape.breakable(text, escape.html, "|") == shown
+
+
 @pytest.mark.parametrize("form", VIEWS)
 def test_values_in_a_template_are_escaped_and_raw_ones_are_not(form, tmp_path):
     view = VIEWS[form](tmp_path)

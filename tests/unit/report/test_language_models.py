@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from frugal.claims.ledger import load_claims, make_ledger
 from frugal.config.registry import DatasetEntry, load_entry
 from frugal.files import write_json
 from frugal.report.contents import FIGURES, LANGUAGE_MODELS, REPORT_FORMATS, TABLES
@@ -66,7 +67,7 @@ def render(results: Results, folder):
     with style():
         for name, drawing in DRAWINGS.items():
             save_figure(drawing.draw(results), name, folder / "figures")
-    write_report(results, folder)
+    write_report(results, folder, make_ledger(load_claims("config/claims.yaml"), results.root))
     return folder
 
 

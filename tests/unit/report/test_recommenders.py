@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from frugal.claims.ledger import load_claims, make_ledger
 from frugal.config.study import RECOMMENDERS as study_recommenders
 from frugal.errors import FrugalError
 from frugal.report.contents import FIGURES, RECOMMENDERS, TABLES
@@ -247,7 +248,7 @@ def test_warm_starts_say_what_was_taken_over(results, written):
 
 def test_a_study_of_one_experiment_has_no_section_on_others(study, tmp_path):
     results = Results(study / "results" / "trial", "trial", ["ssept/baseline_ease", "ssept/ssept"], study / "data")
-    write_report(results, tmp_path)
+    write_report(results, tmp_path, make_ledger(load_claims("config/claims.yaml"), results.root))
     text = (tmp_path / "report.md").read_text()
     assert "## SSE-PT" in text
     assert "BERT4Rec\n" not in text

@@ -10,13 +10,21 @@ from pathlib import Path
 import pytest
 
 from frugal.errors import FrugalError
-from frugal.report.contents import FIGURE_FORMATS, FIGURES, REPORT_FORMATS, TABLE_FORMATS, TABLES
+from frugal.report.contents import (
+    CLAIMS_FILE,
+    CLAIMS_TABLES,
+    FIGURE_FORMATS,
+    FIGURES,
+    REPORT_FORMATS,
+    TABLE_FORMATS,
+    TABLES,
+)
 from frugal.report.figures import style
 from frugal.report.movie_preference.figures import DRAWINGS
 from frugal.report.results import Results
 
 SCRIPTS = Path(__file__).parents[3] / "workflow" / "scripts"
-VOID = {"meta", "link", "br", "hr", "img", "input"}
+VOID = {"meta", "link", "br", "wbr", "hr", "img", "input"}
 
 
 class Page(HTMLParser):
@@ -62,7 +70,8 @@ def files(folder: Path) -> dict[str, bytes]:
 
 def test_every_listed_file_is_written(written):
     expected = {f"report.{form}" for form in REPORT_FORMATS}
-    expected |= {f"tables/{t}.{form}" for names in TABLES.values() for t in names for form in TABLE_FORMATS}
+    tables = [*(name for names in TABLES.values() for name in names), *CLAIMS_TABLES]
+    expected |= {f"tables/{name}.{form}" for name in tables for form in TABLE_FORMATS} | {f"tables/{CLAIMS_FILE}"}
     expected |= {f"figures/{f}.{form}" for names in FIGURES.values() for f in names for form in FIGURE_FORMATS}
     assert set(files(written)) == expected
     assert set(DRAWINGS) == set(FIGURES["movie_preference"])
@@ -94,7 +103,7 @@ def test_all_tables_and_figures_are_in_every_format(written, form):
     for name in (figure for names in FIGURES.values() for figure in names):
         assert name in text
     captions = {"md": r"\*\*Table \d+\.\*\*", "html": r"<b>Table \d+\.</b>", "tex": r"\\input\{tables/"}
-    assert len(re.findall(captions[form], text)) == sum(map(len, TABLES.values()))
+    assert len(re.findall(captions[form], text)) == sum(map(len, [*TABLES.values(), CLAIMS_TABLES]))
 
 
 def test_html_is_one_well_formed_file_without_references(written):

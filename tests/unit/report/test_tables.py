@@ -8,7 +8,7 @@ import pytest
 from frugal.errors import FrugalError
 from frugal.report.contents import TABLES
 from frugal.report.movie_preference import tables as movie_preference
-from frugal.report.movie_preference.originals import LLAMA_3_8B, Original, Shape, lora_parameters
+from frugal.report.movie_preference.originals import Original
 from frugal.report.results import Results
 from frugal.report.tables import (
     Column,
@@ -84,6 +84,24 @@ def test_html_view():
     assert "<caption" in text
 
 
+def test_sentences_wrap_and_a_long_table_breaks_over_pages():
+    columns = (Column("by", "By which, or why", wraps=0.2), Column("x", "X", "any"))
+    row = {"by": "see results/a_b & <c>", "x": 7}
+    long = Table("long", Layout("100 % of words.", columns, long=True), pd.DataFrame([row]))
+    latex = to_latex(long)
+    assert latex.startswith(
+        "\\begin{longtable}{@{}>{\\raggedright\\arraybackslash}p{0.2\\linewidth}r@{}}\n"
+        "\\caption{100 \\% of words.}\\label{table:long}\\\\\n"
+        "\\toprule\nBy which, or why & X \\\\\n\\midrule\n\\endfirsthead\n"
+    )
+    shown = "see results/\\allowbreak{}a\\_\\allowbreak{}b \\& \\textless{}c\\textgreater{}"
+    assert f"{shown} & 7 \\\\\n\\end{{longtable}}" in latex
+    assert latex.count("\\bottomrule\n\\endfoot") == 1
+    html = to_html(long, "Words")
+    assert '<th scope="col" class="wraps" style="min-width:9.0rem" aria-sort="none">' in html
+    assert "see results/<wbr>a_<wbr>b &amp; &lt;c&gt;</th>" in html
+
+
 @pytest.mark.parametrize(
     ("value", "form", "shown"),
     [
@@ -91,6 +109,9 @@ def test_html_view():
         (0.0316, "p", "0.032"),
         (0.035039, ".3%", "3.504"),
         (4884480, ",d", "4,884,480"),
+        (8_030_261_248.0, "any", "8,030,261,248"),
+        (-2213.8849, "any", "\u22122,213.88"),
+        (0.0002, "any", "0.0002"),
         (-0.5, "+.3f", "\u22120.500"),
         (-0.0001, ".3f", "0.000"),
         ("x", "text", "x"),
@@ -159,9 +180,7 @@ def test_tests_compare_the_trained_model_with_every_other(study, synthetic):
     assert (frame["p_holm"] >= frame["p"]).all()
 
 
-def test_lora_parameters_of_the_original():
-    assert lora_parameters(LLAMA_3_8B, 16) == 41_943_040
-    one_b = Shape(hidden=2048, intermediate=8192, layers=16, key_value=512)
-    assert lora_parameters(one_b, 8, ["q_proj", "k_proj", "v_proj", "o_proj"]) == 1_703_936
+def test_the_original_by_arithmetic():
+    assert Original().trainable_computed == 41_943_040
     assert Original().steps_computed == 755
     assert Original().adapter_mb_computed(2) == pytest.approx(83.886, abs=0.001)

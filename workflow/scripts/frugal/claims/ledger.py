@@ -4,6 +4,7 @@ A claim is answered by a computation of `frugal.claims.analytic`, by a result fi
 reason. Shares and seconds are in the units of the result files, so that a claim's value can be compared as it stands.
 """
 
+import argparse
 import inspect
 import json
 from collections.abc import Callable
@@ -17,12 +18,14 @@ from frugal.claims import analytic
 from frugal.claims.analytic import Bounds
 from frugal.config.base import Settings
 from frugal.config.errors import describe, nearest, validate
+from frugal.config.language_modeling import RUNGS
 from frugal.config.study import BASE, BASELINES, RECOMMENDERS
 from frugal.config.yaml_files import read_yaml
 from frugal.errors import FrugalError, first_line
+from frugal.files import atomic_path
 
 REPRODUCED, DIFFERS, REFUTED = "reproduced", "differs", "refuted"
-NOT_COMPARABLE, NOT_MEASURED = "not comparable", "not measured"
+NOT_COMPARABLE, NOT_MEASURED = "not comparable", "not measured yet"
 VERDICTS = (REPRODUCED, DIFFERS, REFUTED, NOT_COMPARABLE, NOT_MEASURED)
 COLUMNS = ("id", "source", "experiment", "claim", "value", "unit", "answer", "verdict", "by")
 #: The configuration file of a study that is not called <study>.yaml.
@@ -263,7 +266,8 @@ def provides(configs: Path, study: str, result: Result) -> bool:
         settings = experiment.get("efficiency") or {}
         return result.row.get("size") in settings.get("sizes", {}) and result.row.get("mode") in settings["modes"]
     if result.variant == "ladder":
-        return bool(experiment.get("ladder"))
+        ladder = experiment.get("ladder") or {}
+        return bool(ladder) and result.row.get("rung") in ladder.get("rungs", RUNGS)
     if result.variant == BASE:
         return result.experiment not in RECOMMENDERS
     baselines = [f"baseline_{name}" for name in BASELINES[result.experiment]]
@@ -280,6 +284,18 @@ def _setting(path: Path, key: str) -> str:
     for part in key.split("."):
         value = value.get(part) if isinstance(value, dict) else None
     return "not known" if value is None else str(value)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that say where the claims are, and the studies that can answer them."""
+    parser.add_argument("--claims", default=Path("config/claims.yaml"), type=Path, help="the claims, YAML")
+    parser.add_argument("--configs", default=Path("config"), type=Path, help="folder of the studies' configurations")
+
+
+def write_ledger(ledger: pd.DataFrame, path: Path | str) -> None:
+    """Write the ledger as Parquet; the same rows give the same bytes."""
+    with atomic_path(path) as temporary:
+        ledger.to_parquet(temporary, index=False)
 
 
 def as_text(ledger: pd.DataFrame) -> str:

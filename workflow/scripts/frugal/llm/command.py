@@ -1,9 +1,11 @@
-"""What the training scripts of `wikitext` and `climate` do: from their arguments to a finished adapter."""
+"""What the training scripts of all language-model experiments do: from their arguments to a finished adapter."""
 
 import argparse
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 
@@ -32,8 +34,22 @@ def read_blocks(path: Path) -> list[dict[str, list[int]]]:
         ) from None
 
 
-def train(experiment: str, script: str, description: str) -> int | None:
-    """Train one variant's adapter on its blocks; continues from its checkpoint if it has one.
+def train(
+    experiment: str,
+    script: str,
+    description: str,
+    read: Callable[[Path], list[dict[str, Any]]],
+    encode: Callable[[Any, dict[str, Any], int], dict[str, list[int]]] | None = None,
+) -> int | None:
+    """Train one variant's adapter; continues from its checkpoint if it has one.
+
+    Args:
+        experiment: whose settings --config holds.
+        script: the calling script; checkpoints of other code, its own or the library's, are not continued.
+        description: for --help.
+        read: from a file of training data to what it holds: packed blocks or, with ``encode``, records.
+        encode: from the tokenizer, a record and model.max_length to a row of tokens. Without it there is the option
+            --validation: blocks are rows of tokens already, and some of them are kept for validation.
 
     Returns:
         The process's exit code: None, or EXIT_DEADLINE where the deadline came first.
@@ -41,11 +57,13 @@ def train(experiment: str, script: str, description: str) -> int | None:
     Raises:
         FrugalError: an input is broken, or the loss is no longer a number.
     """
+    on_blocks = encode is None
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--config", required=True, help="the run's settings/training.yaml")
     parser.add_argument("--base-model", required=True, type=Path, help="folder of the base model")
-    parser.add_argument("--train", required=True, type=Path, help="train.parquet, packed blocks")
-    parser.add_argument("--validation", required=True, type=Path, help="validation.parquet, packed blocks")
+    parser.add_argument("--train", required=True, type=Path, help="train.parquet or train.jsonl")
+    if on_blocks:
+        parser.add_argument("--validation", required=True, type=Path, help="validation.parquet")
     parser.add_argument("--checkpoints", required=True, type=Path, help="folder that outlives a killed run")
     parser.add_argument("--adapter", required=True, type=Path, help="output folder")
     parser.add_argument("--history", required=True, type=Path, help="output: losses, CSV")
@@ -53,7 +71,8 @@ def train(experiment: str, script: str, description: str) -> int | None:
     args = parser.parse_args()
     keep_freed_memory()
     run = load_run(args.config, experiment)
-    blocks, validation = read_blocks(args.train), read_blocks(args.validation)
+    rows = read(args.train)
+    validation = read(args.validation) if on_blocks else None
     # Another model, other settings, data or code never continue from this run's checkpoints.
     settings = plain(run, STAGES[experiment]["training"])
     for key in WATCHING:
@@ -67,12 +86,14 @@ def train(experiment: str, script: str, description: str) -> int | None:
     from frugal.training import EXIT_DEADLINE, DeadlineReached
 
     model, tokenizer, lora = load_for_run(args.base_model, run, choose_device(run.training.gpus))
+    if not on_blocks:
+        rows = [encode(tokenizer, record, run.model.max_length) for record in rows]
     try:
         with exclusive(args.checkpoints, "training"):
             trainer, record = train_adapter(
                 model,
                 tokenizer,
-                blocks,
+                rows,
                 lora,
                 run.training,
                 run.model,
@@ -87,7 +108,8 @@ def train(experiment: str, script: str, description: str) -> int | None:
         return EXIT_DEADLINE
     save_adapter(trainer.model, tokenizer, args.adapter)
     write_text(args.history, history_csv(trainer))
-    record["blocks"] = record.pop("examples")
+    if on_blocks:
+        record["blocks"] = record.pop("examples")
     write_json(args.training, record)
     shutil.rmtree(args.checkpoints, ignore_errors=True)
     return None

@@ -81,6 +81,10 @@ FIGURES = {
     "wikitext": ("wikitext_perplexity", "wikitext_loss"),
     "climate": ("climate_perplexity", "climate_loss", "climate_ladder"),
 }
+#: The tables of the claims ledger, which is about all experiments; they are made with the report itself.
+CLAIMS_TABLES = ("claims_verdicts", "claims")
+#: The ledger beside them, with its types.
+CLAIMS_FILE = "claims.parquet"
 TABLE_FORMATS = ("csv", "md", "tex")
 FIGURE_FORMATS = ("svg", "pdf")
 REPORT_FORMATS = ("md", "html", "tex")

@@ -3,6 +3,7 @@
 import html as html_library
 import re
 import unicodedata
+from collections.abc import Callable
 
 MARKDOWN_SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|$&~^])")
 #: What would begin a list, a heading's rule or a thematic break where it stands first.
@@ -47,6 +48,8 @@ SQUARE = "□"
 ZERO_WIDTH_SPACE = "\u200b"
 #: A word longer than this may be broken anywhere in LaTeX, which otherwise lets it run over the margin.
 LONGEST_WORD = 24
+#: Where a path or a name may break: after its separators.
+SEPARATED = re.compile(r"(?<=\w[/_=])(?=\w)|(?<=\w\w\.)(?=[A-Za-z])")
 
 
 def one_line(value: object) -> str:
@@ -78,6 +81,16 @@ def html(value: object) -> str:
 def latex(value: object) -> str:
     """Text for the inside of a LaTeX line or table cell."""
     return "".join(LATEX_SPECIAL.get(letter, letter) for letter in latex_letters(value))
+
+
+def breakable(value: object, quote: Callable[[str], str], mark: str) -> str:
+    """Text in which paths and names may break after their separators.
+
+    Args:
+        quote: `html` or `latex`.
+        mark: what says in this format that a word may break.
+    """
+    return " ".join(mark.join(quote(part) for part in SEPARATED.split(word)) for word in one_line(value).split())
 
 
 def latex_letters(value: object) -> str:

@@ -5,8 +5,10 @@ from typing import Any
 
 import pandas as pd
 
-from frugal.report.results import Run
-from frugal.report.tables import Column, Layout
+from frugal.report.contents import TABLES
+from frugal.report.results import Results, Run
+from frugal.report.statistics import with_verdicts
+from frugal.report.tables import Column, Layout, Table
 
 
 def frame(layout: Layout, rows: list[dict[str, Any]]) -> pd.DataFrame:
@@ -14,6 +16,27 @@ def frame(layout: Layout, rows: list[dict[str, Any]]) -> pd.DataFrame:
     columns = [column.name for column in layout.columns]
     known = list(dict.fromkeys([*columns, *(key for row in rows for key in row)]))
     return pd.DataFrame(rows, columns=known)
+
+
+def build(
+    name: str,
+    results: Results,
+    layouts: dict[str, Layout],
+    builders: dict[str, Callable[[Results, str], list[dict[str, Any]]]],
+) -> Table:
+    """A table of an experiment, tests with their verdicts; rows of missing results are there and empty.
+
+    Args:
+        builders: name of a table, without the experiment's name before it -> what makes its rows.
+    """
+    experiment = next(one for one, names in TABLES.items() if name in names)
+    rows = frame(layouts[name], builders[name.removeprefix(f"{experiment}_")](results, experiment))
+    return Table(name, layouts[name], with_verdicts(rows) if "verdict" in rows else rows)
+
+
+def system_values(run: Run, system: str) -> dict[str, Any]:
+    """What names a run in a table: ``system`` for readers, its folder, and its role."""
+    return {"system": system, "run": run.name, "role": run.role}
 
 
 def metric_values(run: Run, columns: Iterable[Column]) -> dict[str, Any]:
@@ -44,6 +67,12 @@ def provenance_values(run: Run) -> dict[str, Any]:
         "memory_gb": memory / 1024 if memory else None,
         "gpus": gpu_names(hardware),
     }
+
+
+def other_inputs(run: Run) -> str | None:
+    """The inputs of a result but its settings, each with the beginning of its SHA-256; None without any."""
+    inputs = run.provenance.get("inputs") or {}
+    return ", ".join(f"{name} {sha256[:12]}" for name, sha256 in inputs.items() if name != "config") or None
 
 
 def gpu_names(hardware: dict[str, Any]) -> str | None:

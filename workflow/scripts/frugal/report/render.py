@@ -4,10 +4,12 @@ from functools import partial
 from pathlib import Path
 
 import jinja2
+import pandas as pd
 
+from frugal.claims.ledger import write_ledger
 from frugal.files import write_text
-from frugal.report import tables
-from frugal.report.contents import FIGURES, LANGUAGE_MODELS, RECOMMENDERS, REPORT_FORMATS, TABLES
+from frugal.report import claims, tables
+from frugal.report.contents import CLAIMS_FILE, FIGURES, LANGUAGE_MODELS, RECOMMENDERS, REPORT_FORMATS, TABLES
 from frugal.report.figures import FIGURE_FORMATS
 from frugal.report.language_models import section as language_models
 from frugal.report.movie_preference import section as movie_preference
@@ -23,6 +25,7 @@ SECTIONS |= dict.fromkeys(LANGUAGE_MODELS, language_models)
 CONTEXTS = {"movie_preference": movie_preference.context}
 CONTEXTS |= {experiment: partial(recommenders.context, experiment) for experiment in RECOMMENDERS}
 CONTEXTS |= {experiment: partial(language_models.context, experiment) for experiment in LANGUAGE_MODELS}
+Loaded = dict[str, dict[str, tables.Table | None]]
 
 
 class Dash(jinja2.ChainableUndefined):
@@ -32,8 +35,11 @@ class Dash(jinja2.ChainableUndefined):
         return tables.MISSING
 
 
-def write_report(results: Results, folder: Path) -> None:
-    """Write report.md, .html and .tex into ``folder``, which holds tables/ and figures/.
+def write_report(results: Results, folder: Path, ledger: pd.DataFrame) -> None:
+    """Write report.md, .html and .tex into ``folder``, which holds tables/ and figures/; the ledger's tables too.
+
+    Args:
+        ledger: one row a claim, as `frugal.claims.ledger.make_ledger` gives it.
 
     Raises:
         FrugalError: a result file or a table is there and cannot be read.
@@ -43,16 +49,22 @@ def write_report(results: Results, folder: Path) -> None:
         for experiment, names in TABLES.items()
         if results.of(experiment)
     }
+    stated = claims.build(ledger)
+    for table in stated.values():
+        tables.save(table, folder / "tables", [])
+    write_ledger(ledger, folder / "tables" / CLAIMS_FILE)
     for form in REPORT_FORMATS:
-        write_text(folder / f"report.{form}", render(results, loaded, folder, form))
+        write_text(folder / f"report.{form}", render(results, loaded, stated, folder, form))
 
 
-def render(results: Results, loaded: dict[str, dict[str, tables.Table | None]], folder: Path, form: str) -> str:
+def render(results: Results, loaded: Loaded, stated: dict[str, tables.Table], folder: Path, form: str) -> str:
     """The report in one format.
 
     Args:
         loaded: experiment -> name -> table, of the experiments that the study has.
+        stated: the tables of the claims ledger.
     """
+    shown = loaded | {"claims": stated}
     view = VIEWS[form](folder)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
@@ -70,10 +82,11 @@ def render(results: Results, loaded: dict[str, dict[str, tables.Table | None]], 
         code=view.code,
         link=view.link,
         side_by_side=view.side_by_side,
-        table=lambda name: _table(name, results, loaded, view),
+        table=lambda name: _table(name, results, shown, view),
         figure=lambda name: _figure(name, results, folder, view),
         missing=lambda experiment, *needs: _missing(results.missing(experiment, needs), view),
         sections=[CONTEXTS[experiment](results, loaded[experiment]) for experiment in loaded],
+        claims=claims.sentences(stated["claims"].frame),
         datasets={name: results.summary(name) for experiment in loaded for name in results.datasets(experiment)},
     )
     if form == "md":
@@ -94,8 +107,8 @@ def number(value: object, form: str = ",d") -> str:
     return tables.format_value(value, form)
 
 
-def _table(name: str, results: Results, loaded: dict[str, dict[str, tables.Table | None]], view: View) -> Raw:
-    experiment = next(one for one, names in TABLES.items() if name in names)
+def _table(name: str, results: Results, loaded: Loaded, view: View) -> Raw:
+    experiment = next(one for one, names in loaded.items() if name in names)
     table = loaded[experiment][name]
     if table is None:
         return view.missing(Missing(f"tables/{name}.csv", results.command("tables")))

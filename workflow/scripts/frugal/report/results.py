@@ -101,6 +101,11 @@ class Run:
         return (self.record or {}).get("training") or {}
 
     @property
+    def minutes(self) -> float | None:
+        """How long training took; None where it is not known."""
+        return self.training["seconds"] / 60 if "seconds" in self.training else None
+
+    @property
     def provenance(self) -> dict[str, Any]:
         return (self.record or {}).get("provenance") or {}
 
@@ -108,6 +113,10 @@ class Run:
     def config(self) -> dict[str, Any] | None:
         """The run's resolved settings."""
         return _read(self.folder / "config.yaml", _yaml_object)
+
+    def section(self, name: str) -> dict[str, Any]:
+        """One section of the run's settings; empty where they lack it."""
+        return (self.config or {}).get(name) or {}
 
     @cached_property
     def history(self) -> pd.DataFrame | None:
@@ -221,7 +230,7 @@ class Results:
 
     def expects_ratings(self, experiment: str) -> bool:
         """Whether the settings name filled rating sheets."""
-        return any(((run.config or {}).get("rating") or {}).get("sheets") for run in self.of(experiment))
+        return any(run.section("rating").get("sheets") for run in self.of(experiment))
 
     def missing(self, experiment: str, needs: Iterable[str]) -> list["Missing"]:
         """The expected files that are not there; more than three become one entry.

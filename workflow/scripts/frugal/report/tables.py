@@ -30,10 +30,11 @@ class Column:
     Args:
         name: its column in the CSV file; ``interval`` takes `<name>_lower` and `<name>_upper` too,
             ``spread`` takes `<name>_std`.
-        form: "text", "p", or a format specification; one that ends in % drops the sign, which
-            belongs into the label.
+        form: "text", "p", "any" for numbers of many kinds (whole ones whole, others with six digits),
+            or a format specification; one that ends in % drops the sign, which belongs into the label.
         best: which end of the column is highlighted.
         optional: left out where no row has a value.
+        wraps: for sentences, which take several lines: the column's share of a page's width.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Column:
     spread: bool = False
     best: Literal["max", "min"] | None = None
     optional: bool = False
+    wraps: float | None = None
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class Layout:
         keys: the first columns, which name the row; they do not count as values.
         group: the CSV column whose change separates groups of rows.
         contest: the CSV columns that rows must share for their values to compete for the best.
+        long: whether it may be longer than a page.
     """
 
     caption: str
@@ -63,6 +66,7 @@ class Layout:
     keys: int = 1
     group: str | None = None
     contest: tuple[str, ...] = ()
+    long: bool = False
 
 
 @dataclass(frozen=True)
@@ -119,6 +123,8 @@ def format_value(value: object, form: str) -> str:
         return str(value)
     if form == "p":
         return "<0.001" if float(value) < 0.001 else f"{float(value):.3f}"
+    if form == "any":
+        form = ",.0f" if float(value) == round(float(value)) else ",.6g"
     if form.endswith("%"):
         shown = format(float(value) * 100, form[:-1] + "f")
     elif form.endswith("d"):
@@ -164,14 +170,33 @@ def to_markdown(table: Table) -> str:
 
 
 def to_latex(table: Table) -> str:
-    """A tabular in the style of booktabs, to be put into a table environment."""
-    align = "".join("l" if column.form == "text" else "r" for column in table.columns)
-    head = [_stacked(column.label) for column in table.columns]
-    lines = [f"\\begin{{tabular}}{{@{{}}{align}@{{}}}}", "\\toprule", " & ".join(head) + r" \\", "\\midrule"]
+    """In the style of booktabs: a tabular to be put into a table environment, or a whole longtable."""
+    align = "".join(_latex_column(column) for column in table.columns)
+    labels = [escape.latex(column.label) if column.wraps else _stacked(column.label) for column in table.columns]
+    head = ["\\toprule", " & ".join(labels) + r" \\", "\\midrule"]
+    environment, foot = ("longtable", []) if table.layout.long else ("tabular", ["\\bottomrule"])
+    if table.layout.long:
+        caption = f"\\caption{{{escape.latex(table.layout.caption)}}}\\label{{table:{table.name}}}\\\\"
+        head = [caption, *head, "\\endfirsthead", *head, "\\endhead", "\\bottomrule", "\\endfoot"]
+    lines = [f"\\begin{{{environment}}}{{@{{}}{align}@{{}}}}", *head]
+    quotes = [_latex_words if column.wraps else escape.latex for column in table.columns]
     for row, starts in zip(table.rows(), table.group_starts(), strict=True):
-        cells = [_marked(cell, escape.latex, r"\textbf{{{}}}", r" {\scriptsize ", "}") for cell in row]
+        cells = [
+            _marked(cell, quote, r"\textbf{{{}}}", r" {\scriptsize ", "}")
+            for cell, quote in zip(row, quotes, strict=True)
+        ]
         lines += ["\\addlinespace"] * starts + [" & ".join(cells) + r" \\"]
-    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", ""])
+    return "\n".join([*lines, *foot, f"\\end{{{environment}}}", ""])
+
+
+def _latex_words(text: str) -> str:
+    return escape.breakable(text, escape.latex, r"\allowbreak{}")
+
+
+def _latex_column(column: Column) -> str:
+    if column.wraps:
+        return f">{{\\raggedright\\arraybackslash}}p{{{column.wraps:g}\\linewidth}}"
+    return "l" if column.form == "text" else "r"
 
 
 def _stacked(label: str, width: int = 9) -> str:
@@ -189,8 +214,8 @@ def _marked(cell: Cell, quote: Callable[[str], str], bold: str, before: str, aft
 def to_html(table: Table, caption: str) -> str:
     """A semantic table in a container that scrolls; ``caption`` is HTML."""
     head = "".join(
-        f'<th scope="col"{_class(column)} aria-sort="none"><button type="button">{escape.html(column.label)}'
-        "</button></th>"
+        f'<th scope="col"{_class(column)}{_width(column)} aria-sort="none">'
+        f'<button type="button">{escape.html(column.label)}</button></th>'
         for column in table.columns
     )
     body = []
@@ -208,13 +233,19 @@ def to_html(table: Table, caption: str) -> str:
     )
 
 
+def _width(column: Column) -> str:
+    """On a narrow screen, where the table scrolls, sentences take more lines than on a page, but not one a word."""
+    return f' style="min-width:{45 * column.wraps:.1f}rem"' if column.wraps else ""
+
+
 def _class(column: Column, *more: str) -> str:
-    names = [*(["number"] if column.form != "text" else []), *more]
+    names = [*["number"] * (column.form != "text"), *["wraps"] * bool(column.wraps), *more]
     return f' class="{" ".join(names)}"' if names else ""
 
 
 def _html_cell(cell: Cell, column: Column) -> str:
-    value = f"<strong>{escape.html(cell.value)}</strong>" if cell.best else escape.html(cell.value)
+    value = escape.breakable(cell.value, escape.html, "<wbr>") if column.wraps else escape.html(cell.value)
+    value = f"<strong>{value}</strong>" if cell.best else value
     interval = f" <small>{escape.html(cell.interval)}</small>" if cell.interval else ""
     order = f' data-order="{escape.html(cell.order)}"' if cell.order is not None else ""
     return f"<td{_class(column, *(['best'] if cell.best else []))}{order}>{value}{interval}</td>"

@@ -136,6 +136,9 @@ class LatexView(View):
 
     def table(self, table: Table, missing: list[Missing]) -> Raw:
         self.number("Table")
+        if table.layout.long:
+            size = r"\scriptsize\setlength{\tabcolsep}{3pt}\renewcommand{\arraystretch}{1.25}"
+            return self._with_missing(self.raw(f"{{{size}\n\\input{{tables/{table.name}.tex}}}}"), missing)
         block = (
             "\\begin{table}[htbp]\n\\centering\\small\n"
             f"\\caption{{{escape.latex(table.layout.caption)}}}\n\\label{{table:{table.name}}}\n"

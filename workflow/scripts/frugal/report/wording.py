@@ -23,6 +23,19 @@ def row_of(frame: pd.DataFrame, **wanted: str) -> pd.Series | None:
     return None if frame.empty else frame.iloc[0]
 
 
+def by_name(tables: Tables, experiment: str) -> dict[str, pd.DataFrame]:
+    """The rows of each table, by its name without the experiment's."""
+    return {name.removeprefix(f"{experiment}_"): rows_of(tables, name) for name in tables}
+
+
+def best_rule(rows: pd.DataFrame, metric: str) -> pd.Series | None:
+    """Of the baselines without a Transformer the one that does best; None where no one's metric is known."""
+    if rows.empty:
+        return None
+    rules = rows[(rows["role"] == "rule") & rows[metric].notna()]
+    return None if rules.empty else rules.loc[rules[metric].astype(float).idxmax()]
+
+
 def known(row: pd.Series | None, *names: str) -> bool:
     """Whether there is a row, and it has all these values."""
     return row is not None and all(name in row and pd.notna(row[name]) for name in names)
@@ -44,6 +57,17 @@ def difference(row: pd.Series, form: str = "+.3f") -> str:
     shown = [format_value(value, form) for value in (row["difference"], lower, upper)]
     bounds = f"{shown[0]}, 95 % interval {shown[1]} to {shown[2]}"
     return f"{found} (difference {bounds}, {_p(row['p_holm'])} after Holm)"
+
+
+def duration(minutes: float) -> str:
+    """``5.2 minutes``, or seconds where it is less than one."""
+    return f"{minutes:.1f} minutes" if minutes >= 1 else f"{60 * minutes:.0f} seconds"
+
+
+def beginning(text: str, letters: int) -> str:
+    """The first letters of a text, on one line."""
+    text = " ".join(text.split())
+    return text if len(text) <= letters else f"{text[:letters].rstrip()} …"
 
 
 def _p(value: float) -> str:

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from frugal.report.tables import format_value
-from frugal.report.wording import Tables, difference, interval, known, row_of, rows_of
+from frugal.report.wording import Tables, by_name, difference, duration, interval, known, row_of
 
 #: Overfitting is said where the last validation loss is above the best one by more than this share of it.
 TOLERANCE = 0.01
@@ -36,16 +36,11 @@ def blanks(tables: Tables, experiment: str, principal: str | None, measures_ladd
         "Gradient accumulation": f"{accumulation} batches a step." if accumulation else "missing.",
         "Effective batch size": f"{effective} a step." if effective else "missing.",
         "Memory used": f"{_memory(row)}, on {row['device']}." if known(row, "peak_rss_mb", "device") else "missing.",
-        "Training time": f"{_time(row['minutes'])}." if known(row, "minutes") else "missing.",
+        "Training time": f"{duration(row['minutes'])}." if known(row, "minutes") else "missing.",
         "Perplexity on the test set": perplexity(table["perplexity"], principal),
         "Interpretation": f"{improvement(table['tests'])} {overfitting(table['training'], principal)}",
         "Conclusion": conclusion(table, principal, measures_ladder),
     }
-
-
-def by_name(tables: Tables, experiment: str) -> dict[str, pd.DataFrame]:
-    """The rows of each table, by its name without the experiment's."""
-    return {name.removeprefix(f"{experiment}_"): rows_of(tables, name) for name in tables}
 
 
 def perplexity(rows: pd.DataFrame, principal: str | None) -> str:
@@ -193,14 +188,11 @@ def cost(training: pd.DataFrame, principal: str | None) -> str:
     batch, accumulation, effective = (f"{row[name]:,.0f}" for name in BATCHES)
     return (
         f"Training used batches of {batch} x {accumulation} accumulated, {effective} in effect, and took "
-        f"{_time(row['minutes'])} for {row['tokens']:,.0f} tokens on {row['device']}, with a peak of {_memory(row)}; "
+        f"{duration(row['minutes'])} for {row['tokens']:,.0f} tokens on {row['device']}, with a peak of "
+        f"{_memory(row)}; "
         f"it changed {row['trainable_parameters']:,.0f} weights, {format_value(row['trainable_share'], '.3%')} % of "
         "all."
     )
-
-
-def _time(minutes: float) -> str:
-    return f"{minutes:.1f} minutes" if minutes >= 1 else f"{60 * minutes:.0f} seconds"
 
 
 def _memory(row: pd.Series) -> str:

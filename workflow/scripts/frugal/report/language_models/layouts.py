@@ -1,14 +1,26 @@
 """The tables of the experiments on plain text, as they are shown."""
 
+from frugal.report.columns import (
+    COMMIT,
+    FINAL_LOSS,
+    HOLM,
+    MACHINE,
+    MEMORY,
+    MINUTES,
+    OTHER_INPUTS,
+    PEAK_SHARE,
+    PROVENANCE,
+    RUN,
+    SEED,
+    SETTINGS,
+    SYSTEM,
+    TOKENS_PER_SECOND,
+    WEIGHTS_TRAINED,
+)
 from frugal.report.contents import LANGUAGE_MODELS
 from frugal.report.results import LADDER, RATINGS
 from frugal.report.tables import Column, Layout
 
-SYSTEM = Column("system", "System")
-MEMORY = (
-    Column("peak_rss_mb", "Memory, MB", ",.0f", best="min"),
-    Column("peak_device_mb", "GPU memory, MB", ",.0f", best="min", optional=True),
-)
 #: For both experiments, under names that the experiment's own name precedes.
 SHARED = {
     "data": Layout(
@@ -63,8 +75,7 @@ SHARED = {
             Column("documents", "Documents", ",d"),
             Column("difference", "Lower log perplexity by", "+.4f", interval=True),
             Column("ratio", "Ratio of perplexities", ".3f", interval=True),
-            Column("p", "p", "p"),
-            Column("p_holm", "p, Holm", "p"),
+            *HOLM,
             Column("verdict", "The tuned model is"),
         ),
         needs=("documents.parquet",),
@@ -73,7 +84,7 @@ SHARED = {
     "training": Layout(
         "How training went. The effective batch is the batch times the accumulated ones. Losses are in nats a token.",
         (
-            Column("system", "Run"),
+            RUN,
             Column("per_device_train_batch_size", "Batch", ",d"),
             Column("gradient_accumulation_steps", "Accumulated batches", ",d"),
             Column("effective_batch_size", "Effective batch", ",d"),
@@ -81,7 +92,7 @@ SHARED = {
             Column("epochs", "Epochs", ".3g"),
             Column("steps", "Steps", ",d"),
             Column("tokens", "Tokens", ",d"),
-            Column("final_loss", "Final loss", ".3f"),
+            FINAL_LOSS,
             Column("best_eval_loss", "Best validation loss", ".3f", best="min"),
             Column("final_eval_loss", "Last validation loss", ".3f"),
         ),
@@ -91,15 +102,15 @@ SHARED = {
         "What training cost. Memory is the peak of the process; the share of peak counts 4 operations per weight and "
         "token against a large matrix product on the same machine.",
         (
-            Column("system", "Run"),
+            RUN,
             Column("device", "Device"),
-            Column("minutes", "Minutes", ".2f"),
-            Column("tokens_per_second", "Tokens per second", ",.0f", best="max"),
-            Column("trainable_parameters", "Weights trained", ",d"),
+            MINUTES,
+            TOKENS_PER_SECOND,
+            WEIGHTS_TRAINED,
             Column("trainable_share", "Share of weights, %", ".4%"),
             Column("adapter_mb", "Adapter, MB", ".1f"),
             *MEMORY,
-            Column("matmul_peak_share", "Share of peak, %", ".1%", best="max"),
+            PEAK_SHARE,
         ),
     ),
     "prompts": Layout(
@@ -123,17 +134,14 @@ SHARED = {
         needs=(RATINGS,),
     ),
     "provenance": Layout(
-        "Where each result comes from: the beginnings of the commit and of the SHA-256 of its inputs.",
+        PROVENANCE,
         (
             SYSTEM,
-            Column("seed", "Seed", "d"),
-            Column("commit", "Commit"),
-            Column("config", "Settings"),
-            Column("inputs", "Other inputs"),
-            Column("processor", "Processor"),
-            Column("cores", "Cores", "d"),
-            Column("memory_gb", "Memory, GB", ".0f"),
-            Column("gpus", "GPUs", optional=True),
+            SEED,
+            COMMIT,
+            SETTINGS,
+            OTHER_INPUTS,
+            *MACHINE,
         ),
     ),
 }
@@ -178,10 +186,10 @@ CLIMATE = {
             Column("peak_mb", "Memory, MB", ",.0f", best="min"),
             Column("estimate_mb", "Estimate, MB", ",.0f"),
             Column("deviation", "Deviation, %", "+.1%"),
-            Column("tokens_per_second", "Tokens per second", ",.0f", best="max"),
-            Column("matmul_peak_share", "Share of peak, %", ".1%", best="max"),
+            TOKENS_PER_SECOND,
+            PEAK_SHARE,
             Column("loss", "Loss", ".3f"),
-            Column("trainable_parameters", "Weights trained", ",d"),
+            WEIGHTS_TRAINED,
             Column("adapter_mb", "Adapter, MB", ".1f", optional=True),
             Column("largest_batch", "Largest batch", ",d", best="max", optional=True),
             Column("error", "Failed", optional=True),

@@ -2,14 +2,9 @@
 
 from dataclasses import dataclass
 
-from frugal.report.movie_preference.originals import Shape, lora_parameters
+from frugal.claims.analytic import lora_trainable_parameters, lora_trainable_share
 
-ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
-#: From their published configurations: heads of 64 and of 128, 8 of them for keys and values.
-LLAMA_3_2_1B = Shape(hidden=2048, intermediate=8192, layers=16, key_value=512)
-LLAMA_3_2_3B = Shape(hidden=3072, intermediate=8192, layers=28, key_value=1024)
-#: Weights of the model without an adapter.
-PARAMETERS_3B = 3_212_749_824
+ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
 
 
 @dataclass(frozen=True)
@@ -44,7 +39,7 @@ class WikitextOriginal:
 
     @property
     def trainable_computed(self) -> int:
-        return lora_parameters(LLAMA_3_2_1B, self.r, ATTENTION)
+        return lora_trainable_parameters("llama-3.2-1b", self.r, ATTENTION)
 
     @property
     def published(self) -> float:
@@ -67,12 +62,12 @@ class ClimateOriginal:
 
     @property
     def trainable_computed(self) -> int:
-        return lora_parameters(LLAMA_3_2_3B, self.r, ATTENTION)
+        return lora_trainable_parameters("llama-3.2-3b", self.r, ATTENTION)
 
     @property
     def share_computed(self) -> float:
         """Trainable weights over all weights, the adapter's included."""
-        return self.trainable_computed / (PARAMETERS_3B + self.trainable_computed)
+        return lora_trainable_share("llama-3.2-3b", self.r, ATTENTION) / 100
 
 
 ORIGINALS = {"wikitext": WikitextOriginal(), "climate": ClimateOriginal()}

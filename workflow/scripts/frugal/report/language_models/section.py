@@ -10,6 +10,7 @@ from frugal.report.language_models.originals import ORIGINALS
 from frugal.report.language_models.tables import answers, build, data, label
 from frugal.report.results import LADDER, SHEET, Results
 from frugal.report.tables import Table
+from frugal.report.wording import beginning
 
 __all__ = ["DRAWINGS", "LAYOUTS", "build", "context"]
 
@@ -51,10 +52,8 @@ def _passages(row: dict[str, str], tuned: str) -> dict[str, Any]:
     systems = {"base": "untuned model", "tuned": tuned}
     return {
         "prompt": row["prompt"],
-        "passages": [{"system": system, "text": _cut(row[name])} for name, system in systems.items()],
+        "passages": [
+            {"system": system, "text": beginning(row[name], LONGEST_ANSWER) or "(nothing)"}
+            for name, system in systems.items()
+        ],
     }
-
-
-def _cut(answer: str) -> str:
-    text = " ".join(answer.split()) or "(nothing)"
-    return text if len(text) <= LONGEST_ANSWER else f"{text[:LONGEST_ANSWER]} …"

@@ -6,13 +6,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from frugal.report.contents import TABLES
-from frugal.report.frames import frame, machine, metric_values, provenance_values
+from frugal.report import frames
+from frugal.report.frames import machine, metric_values, other_inputs, provenance_values, system_values
 from frugal.report.language_models.layouts import LAYOUTS
 from frugal.report.language_models.originals import ANCHOR_DATASET, ANCHORS
 from frugal.report.results import LADDER, Results, Run
-from frugal.report.statistics import SAMPLES, Comparison, comparison, resampled_means, with_verdicts
+from frugal.report.statistics import SAMPLES, Comparison, comparison, resampled_means
 from frugal.report.tables import Table
+from frugal.report.wording import beginning
 
 #: Letters that a table shows of a longer text.
 SHOWN = 40
@@ -32,19 +33,12 @@ Rows = list[dict[str, Any]]
 
 def build(name: str, results: Results) -> Table:
     """One table of these experiments, such as `climate_ladder`; rows of missing results are there and empty."""
-    experiment = next(one for one, names in TABLES.items() if name in names)
-    rows = frame(LAYOUTS[name], BUILDERS[name.removeprefix(f"{experiment}_")](results, experiment))
-    return Table(name, LAYOUTS[name], with_verdicts(rows) if "verdict" in rows else rows)
+    return frames.build(name, results, LAYOUTS, BUILDERS)
 
 
 def label(run: Run) -> str:
     """A run as tables and figures call it."""
     return "untuned model" if run.name == "base" else run.name
-
-
-def section_of(run: Run, name: str) -> dict[str, Any]:
-    """One section of a run's settings; empty where they lack it."""
-    return (run.config or {}).get(name) or {}
 
 
 def protocol(run: Run) -> str | None:
@@ -53,9 +47,9 @@ def protocol(run: Run) -> str | None:
         return None
     names = ("validation_documents", "test_documents", "max_test_tokens")
     parts = [run.config.get("dataset"), run.config.get("base_model")]
-    parts += [section_of(run, "corpus").get(name) for name in names]
+    parts += [run.section("corpus").get(name) for name in names]
     names = ("context_length", "stride", "add_bos", "join_documents")
-    return ", ".join(map(str, parts + [section_of(run, "evaluation").get(name) for name in names]))
+    return ", ".join(map(str, parts + [run.section("evaluation").get(name) for name in names]))
 
 
 def comparable(results: Results, experiment: str) -> list[Run]:
@@ -65,7 +59,7 @@ def comparable(results: Results, experiment: str) -> list[Run]:
 
 
 def _row(run: Run) -> dict[str, Any]:
-    return {"system": label(run), "run": run.name, "role": run.role}
+    return system_values(run, label(run))
 
 
 def data(results: Results, experiment: str) -> Rows:
@@ -82,7 +76,7 @@ def data(results: Results, experiment: str) -> Rows:
         row["split"] = ", ".join(f"{parts.get(part, 0):,d}" for part in SPLIT) if parts else None
         row |= {f"tokens_{part}": count for part, count in (counts.get("tokens") or {}).items()}
         row |= {f"blocks_{part}": count for part, count in (counts.get("blocks") or {}).items()}
-        row["block_length"] = section_of(run, "corpus").get("block_length")
+        row["block_length"] = run.section("corpus").get("block_length")
         rows.setdefault(str(row), row | {"names": []})["names"].append(label(run))
     return [row | {"runs": ", ".join(row["names"]) if len(rows) > 1 else None} for row in rows.values()]
 
@@ -93,7 +87,9 @@ def manifest(results: Results, experiment: str) -> Rows:
     for dataset in results.datasets(experiment):
         table = results.manifest(dataset)
         for row in table.to_dict("records") if table is not None else ():
-            shown = {name: beginning(str(row.get(name) or "")) or None for name in ("document", "title", "reason")}
+            shown = {
+                name: beginning(str(row.get(name) or ""), SHOWN) or None for name in ("document", "title", "reason")
+            }
             rows.append(row | shown | {"dataset": dataset})
     return rows
 
@@ -105,7 +101,7 @@ def perplexity(results: Results, experiment: str) -> Rows:
     for run in results.of(experiment):
         row = _row(run) | {"protocol": protocol(run)} | metric_values(run, columns)
         if run.config and run.metrics:
-            settings = section_of(run, "evaluation")
+            settings = run.section("evaluation")
             row |= {"text": f"{run.config.get('dataset')}, test", "context": settings.get("context_length")}
             row |= {"stride": settings.get("stride"), "bos": "yes" if settings.get("add_bos") else "no"}
             row["joined"] = "joined" if settings.get("join_documents") else "apart"
@@ -160,8 +156,8 @@ def training(results: Results, experiment: str) -> Rows:
     for run in results.trained(experiment):
         record = run.training
         row = _row(run) | {name: record.get(name) for name in names}
-        row["minutes"] = record["seconds"] / 60 if "seconds" in record else None
-        row["learning_rate"] = section_of(run, "training").get("learning_rate")
+        row["minutes"] = run.minutes
+        row["learning_rate"] = run.section("training").get("learning_rate")
         if record:
             hardware = run.provenance.get("hardware") or {}
             row["device"] = machine(hardware, on_gpu=record.get("peak_device_mb") is not None)
@@ -228,16 +224,10 @@ def answers(results: Results, experiment: str) -> Rows:
 def prompts(results: Results, experiment: str) -> Rows:
     """The beginnings of prompts and answers, and both whole."""
     return [
-        {name: beginning(text) or "(nothing)" for name, text in row.items()}
+        {name: beginning(text, SHOWN) or "(nothing)" for name, text in row.items()}
         | {f"{name}_text": text for name, text in row.items()}
         for row in answers(results, experiment)
     ]
-
-
-def beginning(text: str) -> str:
-    """The first letters of a text, on one line."""
-    text = " ".join(text.split())
-    return text if len(text) <= SHOWN else f"{text[:SHOWN].rstrip()} …"
 
 
 def ratings(results: Results, experiment: str) -> Rows:
@@ -269,10 +259,8 @@ def provenance(results: Results, experiment: str) -> Rows:
     """Seed, commit, inputs and machine of every result."""
     rows = []
     for run in results.of(experiment):
-        inputs = run.provenance.get("inputs") or {}
-        others = ", ".join(f"{name} {sha256[:12]}" for name, sha256 in inputs.items() if name != "config")
         row = _row(run) | provenance_values(run)
-        rows.append(row | {"seed": run.provenance.get("seed"), "inputs": others or None})
+        rows.append(row | {"seed": run.provenance.get("seed"), "inputs": other_inputs(run)})
     return rows
 
 

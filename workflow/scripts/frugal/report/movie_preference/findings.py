@@ -1,6 +1,6 @@
 """What the numbers say, in sentences whose words follow from the statistics."""
 
-from frugal.report.wording import Tables, difference, interval, known, row_of, rows_of
+from frugal.report.wording import Tables, best_rule, difference, duration, interval, known, row_of, rows_of
 
 
 def findings(tables: Tables, principal: str | None) -> list[str]:
@@ -38,13 +38,10 @@ def _against_rules(tables: Tables) -> list[str]:
     sentences = []
     for kind in ("easy", "hard"):
         name = f"accuracy_{kind}"
-        rules = accuracy
-        if not accuracy.empty:
-            rules = accuracy[(accuracy["role"] == "rule") & accuracy[name].notna()]
-        if rules.empty:
+        best = best_rule(accuracy, name)
+        if best is None:
             sentences.append(f"Rules on {kind} pairs: missing.")
             continue
-        best = rules.loc[rules[name].astype(float).idxmax()]
         text = f"The best rule on {kind} pairs is {best['system']} with {interval(best, name)}"
         row = row_of(tests, run=best["run"], kind=kind)
         if known(row, "difference", "p_holm"):
@@ -73,10 +70,8 @@ def _cost(tables: Tables, principal: str | None) -> list[str]:
     row = row_of(rows_of(tables, "movie_preference_training"), run=principal or "tuned")
     if not known(row, "minutes", "examples", "trainable_parameters", "trainable_share", "peak_rss_mb"):
         return ["What training costs: missing."]
-    minutes = row["minutes"]
-    time = f"{minutes:.1f} minutes" if minutes >= 1 else f"{60 * minutes:.0f} seconds"
     return [
-        f"Training took {time} for {row['examples']:,.0f} examples and a peak of "
+        f"Training took {duration(row['minutes'])} for {row['examples']:,.0f} examples and a peak of "
         f"{row['peak_rss_mb']:,.0f} MB of memory; it changed {row['trainable_parameters']:,.0f} weights, "
         f"{100 * row['trainable_share']:.2f} % of all."
     ]

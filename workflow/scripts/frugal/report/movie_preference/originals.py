@@ -1,23 +1,12 @@
 """What the original project states about this experiment, and what can be computed without training."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
+from frugal.claims.analytic import lora_adapter_mb, lora_trainable_parameters, optimizer_steps
 from frugal.config.llm import PROJECTIONS
 
-
-@dataclass(frozen=True)
-class Shape:
-    """The sizes of a Llama: hidden and MLP width, layers, and width of keys and values."""
-
-    hidden: int
-    intermediate: int
-    layers: int
-    key_value: int
-
-
-#: Llama 3 8B, from its published configuration: 32 heads of 128, 8 of them for keys and values.
-LLAMA_3_8B = Shape(hidden=4096, intermediate=14336, layers=32, key_value=1024)
+#: Its model as `frugal.llm.shapes` calls it.
+SHAPE = "llama-3-8b"
 
 
 @dataclass(frozen=True)
@@ -36,26 +25,12 @@ class Original:
     @property
     def steps_computed(self) -> int:
         """One epoch in batches of `batch_size`, the last one maybe smaller."""
-        return -(-self.examples // self.batch_size)
+        return optimizer_steps(self.examples, self.batch_size)
 
     @property
     def trainable_computed(self) -> int:
-        return lora_parameters(LLAMA_3_8B, self.r)
+        return lora_trainable_parameters(SHAPE, self.r, list(PROJECTIONS))
 
     def adapter_mb_computed(self, bytes_each: int) -> float:
         """Size of the adapter's weights in MB of 10^6 bytes."""
-        return self.trainable_computed * bytes_each / 1e6
-
-
-def lora_parameters(shape: Shape, r: int, modules: Iterable[str] = PROJECTIONS) -> int:
-    """Trainable weights of a LoRA adapter: r (inputs + outputs) a projection (Hu et al., 2021)."""
-    sides = {
-        "q_proj": (shape.hidden, shape.hidden),
-        "k_proj": (shape.hidden, shape.key_value),
-        "v_proj": (shape.hidden, shape.key_value),
-        "o_proj": (shape.hidden, shape.hidden),
-        "gate_proj": (shape.hidden, shape.intermediate),
-        "up_proj": (shape.hidden, shape.intermediate),
-        "down_proj": (shape.intermediate, shape.hidden),
-    }
-    return shape.layers * sum(r * sum(sides[module]) for module in modules)
+        return lora_adapter_mb(SHAPE, self.r, list(PROJECTIONS), bits=8 * bytes_each)

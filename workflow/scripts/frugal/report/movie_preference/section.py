@@ -5,10 +5,12 @@ from typing import Any
 from frugal.report.frames import software
 from frugal.report.movie_preference.figures import DRAWINGS
 from frugal.report.movie_preference.findings import findings
+from frugal.report.movie_preference.layouts import LAYOUTS
 from frugal.report.movie_preference.originals import Original
-from frugal.report.movie_preference.tables import EXPERIMENT, LAYOUTS, build, has_options, label
+from frugal.report.movie_preference.tables import EXPERIMENT, build, has_options, label
 from frugal.report.results import Results, Run
 from frugal.report.tables import Table
+from frugal.report.wording import beginning
 
 __all__ = ["DRAWINGS", "LAYOUTS", "build", "context"]
 
@@ -61,7 +63,6 @@ def questions(results: Results) -> list[dict[str, Any]]:
 
 
 def _answer(run: Run, row: dict[str, Any]) -> dict[str, str]:
-    text = " ".join(row["answer"].split())
-    shown = text if len(text) <= LONGEST_ANSWER else f"{text[:LONGEST_ANSWER]} …"
+    shown = beginning(row["answer"], LONGEST_ANSWER)
     outcome = "right" if row["correct"] else "wrong" if row["valid"] else "no valid answer"
     return {"system": label(run), "outcome": outcome, "text": shown or "(nothing)"}

@@ -5,10 +5,11 @@ from typing import Any
 
 import pandas as pd
 
-from frugal.report.frames import frame, metric_values, provenance_values
+from frugal.report.frames import frame, metric_values, provenance_values, system_values
+from frugal.report.movie_preference.layouts import LAYOUTS
 from frugal.report.results import Results, Run
 from frugal.report.statistics import compare, with_verdicts
-from frugal.report.tables import Column, Layout, Table
+from frugal.report.tables import Table
 
 EXPERIMENT = "movie_preference"
 KINDS = {"all": "", "easy": "_easy", "hard": "_hard"}
@@ -18,127 +19,6 @@ LABELS = {
     "baseline_popularity": "popularity (rule)",
     "baseline_genre_overlap": "shared genres (rule)",
     "baseline_ease": "EASE",
-}
-SYSTEM = Column("system", "System")
-LAYOUTS = {
-    "movie_preference_data": Layout(
-        "Data. A tie at the end is a user whose last rating shares its time with another one.",
-        (
-            Column("dataset", "Data set"),
-            Column("users", "Users", ",d"),
-            Column("films", "Films", ",d"),
-            Column("ratings", "Ratings", ",d"),
-            Column("skipped", "Rows skipped", ",d"),
-            Column("density", "Density, %", ".2%"),
-            Column("ties", "Users with a tie at the end", ",d"),
-            Column("train_pairs", "Training pairs", ",d"),
-            Column("test_pairs_easy", "Easy test pairs", ",d"),
-            Column("test_pairs_hard", "Hard test pairs", ",d"),
-            Column("test_users", "Test users", ",d"),
-        ),
-        needs=("base/config.yaml", "summary.json", "base/predictions.parquet"),
-    ),
-    "movie_preference_accuracy": Layout(
-        "Accuracy: the share of questions answered rightly, each test pair asked in both orders, "
-        "with 95 % intervals over resampled users. Guessing gives 0.5.",
-        (
-            SYSTEM,
-            Column("accuracy", "All pairs", ".3f", interval=True, best="max"),
-            Column("accuracy_easy", "Easy pairs", ".3f", interval=True, best="max"),
-            Column("accuracy_hard", "Hard pairs", ".3f", interval=True, best="max"),
-            Column("accuracy_liked_first", "Liked film is A", ".3f"),
-            Column("swap_consistency", "Same film in both orders", ".3f"),
-        ),
-        group="role",
-    ),
-    "movie_preference_calibration": Layout(
-        "Probabilities: P(A) is the mean probability of answering A, 0.5 without a position bias; "
-        "rules state no probabilities.",
-        (
-            SYSTEM,
-            Column("auc", "AUC", ".3f", interval=True, best="max"),
-            Column("auc_easy", "AUC, easy", ".3f", best="max"),
-            Column("auc_hard", "AUC, hard", ".3f", best="max"),
-            Column("p_a", "P(A)", ".3f"),
-            Column("brier", "Brier score", ".3f", best="min"),
-            Column("ece", "Calibration error", ".3f", best="min"),
-            Column("answer_mass", "Mass on A and B", ".3f", optional=True),
-            Column("invalid_answer_rate", "Invalid answers, %", ".1%", best="min", optional=True),
-        ),
-        group="role",
-    ),
-    "movie_preference_tests": Layout(
-        "The trained model against each other system on the same test pairs: difference in accuracy, "
-        "paired bootstrap over users, p values adjusted by Holm's method over all rows. A difference is "
-        "found where the interval leaves out zero and the adjusted p is below 0.05.",
-        (
-            Column("second", "Compared with"),
-            Column("kind", "Pairs"),
-            Column("pairs", "Count", ",d"),
-            Column("difference", "Difference", "+.3f", interval=True),
-            Column("p", "p", "p"),
-            Column("p_holm", "p, Holm", "p"),
-            Column("verdict", "The trained model is"),
-        ),
-        needs=("predictions.parquet",),
-        keys=2,
-        group="second",
-    ),
-    "movie_preference_shortcut": Layout(
-        "The shortcut: what a test set whose right answer is always Option A would show, beside the "
-        "accuracy over both orders of the same pairs.",
-        (
-            SYSTEM,
-            Column("accuracy_liked_first", "Right answer always A", ".3f", interval=True),
-            Column("accuracy", "Both orders", ".3f", interval=True, best="max"),
-            Column("gap", "Overstated by", "+.3f"),
-            Column("p_a", "P(A)", ".3f", interval=True),
-        ),
-        group="role",
-    ),
-    "movie_preference_training": Layout(
-        "What training cost. Memory is the peak of the process; the share of peak counts 4 operations "
-        "per weight and token against a large matrix product on the same machine.",
-        (
-            Column("system", "Run"),
-            Column("steps", "Steps", ",d"),
-            Column("examples", "Examples", ",d"),
-            Column("tokens", "Tokens", ",d"),
-            Column("minutes", "Minutes", ".2f"),
-            Column("tokens_per_second", "Tokens per second", ",.0f", best="max"),
-            Column("trainable_parameters", "Weights trained", ",d"),
-            Column("trainable_share", "Share of weights, %", ".3%"),
-            Column("peak_rss_mb", "Memory, MB", ",.0f", best="min"),
-            Column("peak_device_mb", "GPU memory, MB", ",.0f", best="min", optional=True),
-            Column("matmul_peak_share", "Share of peak, %", ".1%", best="max"),
-            Column("final_loss", "Final loss", ".3f"),
-        ),
-    ),
-    "movie_preference_inference": Layout(
-        "What answering costs: scoring a pair takes both orders, a recommendation is a free answer.",
-        (
-            SYSTEM,
-            Column("base_model_mb", "Model, MB", ",.1f"),
-            Column("seconds_per_scored_pair", "Seconds per scored pair", ".3f", best="min"),
-            Column("seconds_per_recommendation", "Seconds per recommendation", ".2f", best="min"),
-            Column("peak_rss_mb", "Memory, MB", ",.0f", best="min"),
-            Column("peak_device_mb", "GPU memory, MB", ",.0f", best="min", optional=True),
-        ),
-    ),
-    "movie_preference_provenance": Layout(
-        "Where each result comes from: the beginnings of the commit and of the SHA-256 of its inputs.",
-        (
-            SYSTEM,
-            Column("seed", "Seed", "d"),
-            Column("commit", "Commit"),
-            Column("config", "Settings"),
-            Column("test", "Test pairs"),
-            Column("processor", "Processor"),
-            Column("cores", "Cores", "d"),
-            Column("memory_gb", "Memory, GB", ".0f"),
-            Column("gpus", "GPUs", optional=True),
-        ),
-    ),
 }
 
 
@@ -154,7 +34,7 @@ def label(run: Run) -> str:
 
 def has_options(run: Run) -> bool:
     """Whether the run chooses between options A and B; unknown counts as yes."""
-    return ((run.config or {}).get("pairs") or {}).get("format") != "next_film"
+    return run.section("pairs").get("format") != "next_film"
 
 
 def metric_rows(name: str) -> Callable[[Results], pd.DataFrame]:
@@ -172,7 +52,7 @@ def metric_rows(name: str) -> Callable[[Results], pd.DataFrame]:
 
 
 def _system(run: Run) -> dict[str, Any]:
-    return {"system": label(run), "run": run.name, "role": run.role}
+    return system_values(run, label(run))
 
 
 def data(results: Results) -> pd.DataFrame:
@@ -236,10 +116,7 @@ def training(results: Results) -> pd.DataFrame:
     names = [column.name for column in LAYOUTS["movie_preference_training"].columns[1:]]
     rows = []
     for run in results.trained(EXPERIMENT):
-        record = dict(run.training)
-        if "seconds" in record:
-            record["minutes"] = record["seconds"] / 60
-        rows.append(_system(run) | {name: record.get(name) for name in names})
+        rows.append(_system(run) | {name: run.training.get(name) for name in names} | {"minutes": run.minutes})
     return frame(LAYOUTS["movie_preference_training"], rows)
 
 

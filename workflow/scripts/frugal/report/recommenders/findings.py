@@ -6,7 +6,7 @@ import pandas as pd
 
 from frugal.report.recommenders.tables import FULL_PRECISION
 from frugal.report.tables import format_value
-from frugal.report.wording import Tables, difference, interval, known, row_of, rows_of
+from frugal.report.wording import Tables, best_rule, by_name, difference, duration, interval, known, row_of
 
 METRIC = "NDCG@10"
 told = partial(difference, form="+.4f")
@@ -14,7 +14,7 @@ told = partial(difference, form="+.4f")
 
 def findings(tables: Tables, experiment: str, principal: str | None, measures_efficiency: bool) -> list[str]:
     """The experiment's results in short; a result that is missing is said to be missing."""
-    table = {name.removeprefix(f"{experiment}_"): rows_of(tables, name) for name in tables}
+    table = by_name(tables, experiment)
     sentences = [
         *_principal(table["ranking"], principal),
         *_against_baselines(table["ranking"], table["tests"]),
@@ -44,12 +44,9 @@ def _principal(ranking: pd.DataFrame, principal: str | None) -> list[str]:
 
 def _against_baselines(ranking: pd.DataFrame, tests: pd.DataFrame) -> list[str]:
     """The comparison with the baseline that does best on the same data."""
-    rules = ranking
-    if not ranking.empty:
-        rules = ranking[(ranking["role"] == "rule") & ranking[METRIC].notna()]
-    if rules.empty:
+    best = best_rule(ranking, METRIC)
+    if best is None:
         return ["Whether the model is better than a simple method cannot be said: the baselines' results are missing."]
-    best = rules.loc[rules[METRIC].astype(float).idxmax()]
     text = f"The best baseline is {best['system']} with an NDCG@10 of {interval(best, METRIC, '.4f')}"
     row = row_of(tests, run=best["run"])
     if not known(row, "difference", "p_holm"):
@@ -142,11 +139,10 @@ def _cost(training: pd.DataFrame, principal: str | None) -> list[str]:
     row = row_of(training, run=principal or "")
     if not known(row, "minutes", "epochs", "parameters", "peak_rss_mb"):
         return ["What training costs: missing."]
-    minutes = row["minutes"]
-    time = f"{minutes:.1f} minutes" if minutes >= 1 else f"{60 * minutes:.0f} seconds"
     return [
-        f"Training one seed of the principal model ({row['parameters']:,.0f} weights) took {time} for "
-        f"{row['epochs']:.1f} epochs and a peak of {row['peak_rss_mb']:,.0f} MB of memory."
+        f"Training one seed of the principal model ({row['parameters']:,.0f} weights) took "
+        f"{duration(row['minutes'])} for {row['epochs']:.1f} epochs and a peak of {row['peak_rss_mb']:,.0f} MB of "
+        "memory."
     ]
 
 

@@ -1,17 +1,29 @@
 """The tables of the recommender experiments, as they are shown."""
 
+from dataclasses import replace
+
+from frugal.report.columns import (
+    COMMIT,
+    FINAL_LOSS,
+    HOLM,
+    MACHINE,
+    MEMORY,
+    MINUTES,
+    OTHER_INPUTS,
+    P_HOLM,
+    PEAK_SHARE,
+    PROVENANCE,
+    RUN,
+    SETTINGS,
+    SYSTEM,
+    WEIGHTS_TRAINED,
+)
 from frugal.report.contents import RECOMMENDERS
 from frugal.report.results import EFFICIENCY
 from frugal.report.tables import Column, Layout
 
-SYSTEM = Column("system", "System")
 #: Empty, and left out, where all runs have the same data and split.
 PROTOCOL = Column("protocol", "Data and split", optional=True)
-HOLM = (Column("p", "p", "p"), Column("p_holm", "p, Holm", "p"))
-MEMORY = (
-    Column("peak_rss_mb", "Memory, MB", ",.0f", best="min"),
-    Column("peak_device_mb", "GPU memory, MB", ",.0f", best="min", optional=True),
-)
 
 #: For both experiments, under names that the experiment's own name precedes.
 SHARED = {
@@ -104,9 +116,9 @@ SHARED = {
         "What training cost: means over seeds. A target position is one item that had to be predicted. Memory is the "
         "peak of the process; the share of peak is against a large matrix product on the same machine.",
         (
-            Column("system", "Run"),
+            RUN,
             Column("seeds", "Seeds", "d"),
-            Column("minutes", "Minutes", ".2f"),
+            MINUTES,
             Column("epochs", "Epochs", ".1f"),
             Column("best_epoch", "Best epoch", ".1f"),
             Column("early", "Stopped early"),
@@ -115,23 +127,20 @@ SHARED = {
             Column("parameters", "Weights", ",d"),
             Column("trainable_share", "Weights trained, %", ".2%"),
             *MEMORY,
-            Column("matmul_peak_share", "Share of peak, %", ".1%", best="max"),
-            Column("final_loss", "Final loss", ".3f"),
+            PEAK_SHARE,
+            FINAL_LOSS,
         ),
         keys=2,
     ),
     "provenance": Layout(
-        "Where each result comes from: the beginnings of the commit and of the SHA-256 of its inputs.",
+        PROVENANCE,
         (
             SYSTEM,
             Column("seed_list", "Seeds", optional=True),
-            Column("commit", "Commit"),
-            Column("config", "Settings", optional=True),
-            Column("inputs", "Other inputs", optional=True),
-            Column("processor", "Processor"),
-            Column("cores", "Cores", "d"),
-            Column("memory_gb", "Memory, GB", ".0f"),
-            Column("gpus", "GPUs", optional=True),
+            COMMIT,
+            replace(SETTINGS, optional=True),
+            replace(OTHER_INPUTS, optional=True),
+            *MACHINE,
         ),
         keys=2,
     ),
@@ -151,7 +160,7 @@ BERT4REC = {
             Column("NDCG@10", "NDCG@10", ".4f", interval=True, spread=True, best="max"),
             Column("minutes", "Minutes", ".2f", best="min"),
             Column("difference", "NDCG@10 more than above", "+.4f", interval=True),
-            Column("p_holm", "p, Holm", "p"),
+            P_HOLM,
             Column("verdict", "Than the row above"),
         ),
         needs=("config.yaml", "metrics.json", "predictions.parquet"),
@@ -165,12 +174,12 @@ BERT4REC = {
             Column("r", "Rank", "d"),
             Column("experts", "Experts", "d", optional=True),
             Column("backbone", "Starts from"),
-            Column("trainable_parameters", "Weights trained", ",d"),
+            WEIGHTS_TRAINED,
             Column("trainable_share", "Share of weights, %", ".2%"),
             Column("NDCG@10", "NDCG@10", ".4f", interval=True, spread=True),
             Column("backbone_NDCG@10", "NDCG@10 of the backbone", ".4f"),
             Column("difference", "Difference", "+.4f", interval=True),
-            Column("p_holm", "p, Holm", "p"),
+            P_HOLM,
             Column("verdict", "Than the backbone"),
         ),
         needs=("config.yaml", "metrics.json", "predictions.parquet"),
@@ -191,7 +200,7 @@ BERT4REC = {
             Column("speedup", "Speed-up", ".2f", best="max"),
             Column("epoch_seconds", "Seconds per epoch", ",.1f", best="min"),
             *MEMORY,
-            Column("matmul_peak_share", "Share of peak, %", ".1%", best="max"),
+            PEAK_SHARE,
             Column("error", "Failed", optional=True),
         ),
         needs=(EFFICIENCY,),

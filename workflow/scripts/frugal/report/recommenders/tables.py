@@ -6,11 +6,11 @@ from typing import Any
 
 import pandas as pd
 
-from frugal.report.contents import TABLES
-from frugal.report.frames import frame, machine, metric_values, provenance_values
+from frugal.report import frames
+from frugal.report.frames import machine, metric_values, other_inputs, provenance_values, system_values
 from frugal.report.recommenders.layouts import LAYOUTS
 from frugal.report.results import Results, Run
-from frugal.report.statistics import compare_users, with_verdicts
+from frugal.report.statistics import compare_users
 from frugal.report.tables import Table
 
 LABELS = {
@@ -30,19 +30,12 @@ Rows = list[dict[str, Any]]
 
 def build(name: str, results: Results) -> Table:
     """One table of these experiments, such as `ssept_ranking`; rows of missing results are there and empty."""
-    experiment = next(one for one, names in TABLES.items() if name in names)
-    rows = frame(LAYOUTS[name], BUILDERS[name.removeprefix(f"{experiment}_")](results, experiment))
-    return Table(name, LAYOUTS[name], with_verdicts(rows) if "verdict" in rows else rows)
+    return frames.build(name, results, LAYOUTS, BUILDERS)
 
 
 def label(run: Run) -> str:
     """A run as tables and figures call it."""
     return LABELS.get(run.name, run.name)
-
-
-def section_of(run: Run, name: str) -> dict[str, Any]:
-    """One section of a run's settings; empty where they lack it."""
-    return (run.config or {}).get(name) or {}
 
 
 def protocol(run: Run, results: Results) -> str | None:
@@ -53,7 +46,7 @@ def protocol(run: Run, results: Results) -> str | None:
     source = results.principal(run.experiment) if run.role == "rule" else run
     if source is None or not source.config:
         return None
-    data = section_of(source, "data")
+    data = source.section("data")
     fraction = data.get("fraction") or 1
     parts = [source.config.get("dataset"), _split(data)]
     parts += [f"ratings from {data['min_rating']:g}"] if data.get("min_rating") else []
@@ -78,21 +71,20 @@ def _split(data: dict[str, Any]) -> str:
 def _row(run: Run, results: Results) -> dict[str, Any]:
     """What names a run in a table; its data and split only where runs differ in them."""
     protocols = {protocol(one, results) for one in results.of(run.experiment)} - {None}
-    row = {"system": label(run), "run": run.name, "role": run.role}
-    return row | ({"protocol": protocol(run, results)} if len(protocols) > 1 else {"protocol": None})
+    return system_values(run, label(run)) | {"protocol": protocol(run, results) if len(protocols) > 1 else None}
 
 
 def _several_targets(run: Run, results: Results) -> bool:
     """Whether a user may have several targets; with one, recall is the hit rate again."""
     source = results.principal(run.experiment) if run.role == "rule" else run
-    return source is not None and section_of(source, "data").get("split") == "global_time"
+    return source is not None and source.section("data").get("split") == "global_time"
 
 
 def data(results: Results, experiment: str) -> Rows:
     """One row a data set and split: what was prepared of it, and who is tested."""
     rows: dict[str | None, dict[str, Any]] = {}
     for run in results.trained(experiment):
-        settings, dataset = section_of(run, "data"), (run.config or {}).get("dataset")
+        settings, dataset = run.section("data"), (run.config or {}).get("dataset")
         summary = results.summary(dataset) if dataset else {}
         users, interactions = summary.get("users"), summary.get("rows_kept")
         ordered = summary.get("ordered", summary.get("first_timestamp") is not None)
@@ -172,7 +164,7 @@ def sampled(results: Results, experiment: str) -> Rows:
     for run in results.of(experiment):
         source = principal if run.role == "rule" and principal else run
         if run.sampled:
-            negatives = section_of(source, "evaluation").get("sampled_negatives")
+            negatives = source.section("evaluation").get("sampled_negatives")
             values = {name: run.sampled.get(name) for name in ("HR@10", "NDCG@10", "MRR")}
             rows.append(_row(run, results) | {"negatives": negatives} | values)
     return rows
@@ -189,12 +181,8 @@ def training(results: Results, experiment: str) -> Rows:
         if seeds:
             stopped = sum(bool(seed.get("stopped_early")) for seed in seeds)
             row |= {"seeds": len(seeds), "stopped": stopped, "early": f"{stopped} of {len(seeds)}"}
-        rows.append(row | {"minutes": _minutes(run)})
+        rows.append(row | {"minutes": run.minutes})
     return rows
-
-
-def _minutes(run: Run) -> float | None:
-    return run.training["seconds"] / 60 if "seconds" in run.training else None
 
 
 def scaled(results: Results, experiment: str) -> list[Run]:
@@ -207,7 +195,7 @@ def scaled(results: Results, experiment: str) -> list[Run]:
     trained = [run for run in comparable(results, experiment) if run.role == "trained"]
     chosen, seen = [], set()
     for run in sorted(trained, key=lambda run: run is not principal):
-        shape = section_of(run, "model")
+        shape = run.section("model")
         if shape.get("architecture") != "bert4rec" or has_adapter(run) or (run.config or {}).get("warm_start"):
             continue
         sizes = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
@@ -223,7 +211,7 @@ def _encoder(run: Run) -> float | None:
 
 
 def has_adapter(run: Run) -> bool:
-    return section_of(run, "adapter").get("method") not in (None, "none")
+    return run.section("adapter").get("method") not in (None, "none")
 
 
 def scaling(results: Results, experiment: str) -> Rows:
@@ -232,7 +220,7 @@ def scaling(results: Results, experiment: str) -> Rows:
     rows, before = [], None
     for run in scaled(results, experiment):
         counts = ("encoder_parameters", "item_embedding_parameters", "parameters")
-        row = _row(run, results) | {"minutes": _minutes(run)} | metric_values(run, columns)
+        row = _row(run, results) | {"minutes": run.minutes} | metric_values(run, columns)
         row |= {name: run.training.get(name) for name in counts}
         rows.append(row | (comparison(run, before) if before else {}) | {"before": label(before) if before else None})
         before = run
@@ -244,7 +232,7 @@ def adapters(results: Results, experiment: str) -> Rows:
     columns = [c for c in LAYOUTS[f"{experiment}_adapters"].columns if c.name == "NDCG@10"]
     rows = []
     for run in filter(has_adapter, results.trained(experiment)):
-        settings, start = section_of(run, "adapter"), section_of(run, "warm_start")
+        settings, start = run.section("adapter"), run.section("warm_start")
         backbone = results.find(experiment, start.get("variant") or "")
         row = _row(run, results) | {"method": settings["method"], "r": settings.get("r")}
         row["experts"] = settings.get("experts") if settings["method"] == "ilora" else None
@@ -278,10 +266,8 @@ def provenance(results: Results, experiment: str) -> Rows:
     """Seeds, commit, inputs and machine of every result."""
     rows = []
     for run in results.of(experiment):
-        inputs = run.provenance.get("inputs") or {}
-        others = ", ".join(f"{name} {sha256[:12]}" for name, sha256 in inputs.items() if name != "config")
         seeds = ", ".join(map(str, run.seeds)) or None
-        rows.append(_row(run, results) | provenance_values(run) | {"seed_list": seeds, "inputs": others or None})
+        rows.append(_row(run, results) | provenance_values(run) | {"seed_list": seeds, "inputs": other_inputs(run)})
     return rows
 
 

@@ -1,0 +1,64 @@
+"""What the evaluation scripts of language models share: arguments, the model, its memory, and metrics.json."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from frugal.config.llm import AdapterRun
+from frugal.files import read_json, sha256_file, sha256_tree
+from frugal.hardware import peak_device_mb, peak_rss_mb, provenance
+from frugal.runs import hash_inputs, write_metrics
+
+
+def evaluation_parser(description: str) -> argparse.ArgumentParser:
+    """A parser of the arguments that both scripts take; each adds its own."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--config", required=True, help="the run's settings/evaluation.yaml")
+    parser.add_argument("--base-model", required=True, type=Path, help="folder of the base model")
+    parser.add_argument("--adapter", type=Path, help="the trained adapter; none scores the base model")
+    parser.add_argument("--training", type=Path, help="the training record, with --adapter")
+    parser.add_argument("--test", required=True, type=Path, help="test.parquet or test.jsonl")
+    parser.add_argument("--metrics", required=True, type=Path, help="output: metrics.json")
+    return parser
+
+
+def load_for_evaluation(base_model: Path, adapter: Path | None, run: AdapterRun, device: str) -> tuple[Any, Any, float]:
+    """The model that a run evaluates: the base model, or that with the run's adapter; ready for inference.
+
+    Returns:
+        The model, its tokenizer, and the MB (2^20 bytes) that the base model's weights take.
+
+    Raises:
+        FrugalError: a folder does not hold what it should.
+    """
+    # Imported here: they take seconds, and what is wrong with the arguments is to be said at once.
+    from frugal.llm.loading import load_adapter, load_base_model, load_tokenizer
+
+    model, tokenizer = load_base_model(base_model, run.model, device), load_tokenizer(base_model)
+    base_model_mb = model.get_memory_footprint() / 2**20
+    return load_adapter(model, adapter) if adapter else model.eval(), tokenizer, base_model_mb
+
+
+def memory_metrics(base_model_mb: float, gpus: int) -> dict[str, float]:
+    """MB of the base model's weights, of this process at its peak so far and, with ``gpus``, of these at theirs."""
+    values = {"base_model_mb": round(base_model_mb, 1), "peak_rss_mb": round(peak_rss_mb(), 1)}
+    if gpus and (device_mb := peak_device_mb()) is not None:
+        values["peak_device_mb"] = round(device_mb, 1)
+    return values
+
+
+def write_evaluation(
+    args: argparse.Namespace, run: AdapterRun, metrics: dict[str, Any], intervals: dict[str, list[float]]
+) -> None:
+    """Write metrics.json: what was measured, the training record, and hashes of all that was read.
+
+    Args:
+        args: of `evaluation_parser`.
+        metrics: name -> value.
+        intervals: name -> [lower, upper], 95 %, for those metrics that have one.
+    """
+    inputs = hash_inputs(test=args.test, config=args.config) | {"base_model": sha256_tree([args.base_model])}
+    if args.adapter:
+        inputs["adapter"] = sha256_file(args.adapter / "adapter_model.safetensors")
+    training = read_json(args.training) if args.training else None
+    write_metrics(args.metrics, metrics, intervals, training, provenance(run.seed, inputs))

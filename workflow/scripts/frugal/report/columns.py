@@ -1,0 +1,30 @@
+"""Columns that the tables of several experiments have in common, and the caption of where results come from."""
+
+from frugal.report.tables import Column
+
+SYSTEM = Column("system", "System")
+#: The same column where all systems are trained ones.
+RUN = Column("system", "Run")
+P_HOLM = Column("p_holm", "p, Holm", "p")
+HOLM = (Column("p", "p", "p"), P_HOLM)
+MINUTES = Column("minutes", "Minutes", ".2f")
+TOKENS_PER_SECOND = Column("tokens_per_second", "Tokens per second", ",.0f", best="max")
+WEIGHTS_TRAINED = Column("trainable_parameters", "Weights trained", ",d")
+MEMORY = (
+    Column("peak_rss_mb", "Memory, MB", ",.0f", best="min"),
+    Column("peak_device_mb", "GPU memory, MB", ",.0f", best="min", optional=True),
+)
+PEAK_SHARE = Column("matmul_peak_share", "Share of peak, %", ".1%", best="max")
+FINAL_LOSS = Column("final_loss", "Final loss", ".3f")
+
+PROVENANCE = "Where each result comes from: the beginnings of the commit and of the SHA-256 of its inputs."
+SEED = Column("seed", "Seed", "d")
+COMMIT = Column("commit", "Commit")
+SETTINGS = Column("config", "Settings")
+OTHER_INPUTS = Column("inputs", "Other inputs")
+MACHINE = (
+    Column("processor", "Processor"),
+    Column("cores", "Cores", "d"),
+    Column("memory_gb", "Memory, GB", ".0f"),
+    Column("gpus", "GPUs", optional=True),
+)
