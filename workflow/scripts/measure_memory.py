@@ -14,7 +14,7 @@ from frugal.config.errors import validate
 from frugal.config.language_modeling import LanguageModelingRun
 from frugal.errors import FrugalError, run_script
 from frugal.files import write_json
-from frugal.hardware import choose_device, keep_freed_memory, peak_rss_mb
+from frugal.hardware import choose_device, manage_freed_memory, peak_rss_mb
 
 
 def first_blocks(path: Path, count: int, length: int) -> list[dict[str, list[int]]]:
@@ -88,9 +88,9 @@ def main() -> None:
     parser.add_argument("--memory-budget-mb", type=float, help="stop at the first batch size that needs more")
     parser.add_argument("--output", required=True, type=Path, help="output: a list, JSON; grows with each batch size")
     args = parser.parse_args()
-    keep_freed_memory()  # as training does
     settings = json.loads(args.settings.read_text(encoding="utf-8"))
     run = validate(LanguageModelingRun, settings["run"], file=str(args.settings))
+    manage_freed_memory(run.training.keep_freed_memory)
     device = choose_device(run.training.gpus)
 
     import torch

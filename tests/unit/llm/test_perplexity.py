@@ -16,7 +16,7 @@ from frugal.config.language_modeling import EvaluationSettings, LanguageModeling
 from frugal.config.study import RUN_MODELS
 from frugal.errors import FrugalError
 from frugal.files import read_json, write_json
-from frugal.llm.answering import continue_prompts
+from frugal.llm.answering import GumbelNoise, continue_prompts
 from frugal.llm.loading import load_tokenizer
 from frugal.llm.perplexity import Window, bos_token, intervals, metrics, score, windows
 
@@ -281,9 +281,31 @@ def test_answers_depend_on_seed_and_prompt_and_not_on_order(tiny, tiny_model_fol
     assert answers(PROMPTS, temperature=0) == answers(PROMPTS, seed=2, temperature=0)
     (row,) = continue_prompts(tiny, tokenizer, PromptSettings(texts=["The sea "], max_new_tokens=8), 1)
     assert 1 <= row["tokens"] <= 8
-    assert row["seconds"] >= 0
     with pytest.raises(FrugalError, match=r"prompts\.texts: prompt 2 is empty"):
         answers(["The sea ", ""])
+
+
+def test_noise_draws_from_the_softmax():
+    probabilities = torch.tensor([0.7, 0.2, 0.1, 0.0])
+    noise = GumbelNoise([5, 5, 6])
+    draws = torch.stack([noise(None, probabilities.log().expand(3, -1)).argmax(1) for _ in range(4000)])
+    shares = torch.nn.functional.one_hot(draws, 4).float().mean(0)
+    assert torch.allclose(shares[0], probabilities, atol=0.03)
+    assert torch.equal(draws[:, 0], draws[:, 1])
+    assert not torch.equal(draws[:, 0], draws[:, 2])
+
+
+def test_an_answer_ends_with_its_end_token(tiny, tiny_model_folder, monkeypatch):
+    tokenizer = load_tokenizer(tiny_model_folder)
+    end, letter = tokenizer.eos_token_id, tokenizer("a")["input_ids"][-1]
+    behind = torch.tensor([[letter, end, tokenizer.pad_token_id], [letter, letter, letter]])
+    monkeypatch.setattr(tiny, "generate", lambda input_ids, **options: torch.cat([input_ids, behind], dim=1))
+    rows = continue_prompts(tiny, tokenizer, PromptSettings(texts=["The sea ", "No"]), 1)
+    assert rows == [
+        {"prompt": "The sea ", "answer": "a", "tokens": 2},
+        {"prompt": "No", "answer": "aaa", "tokens": 3},
+    ]
+    assert continue_prompts(tiny, tokenizer, PromptSettings(texts=[]), 1) == []
 
 
 def test_documents_to_metrics_by_the_scripts(tmp_path, tiny_model_folder, monkeypatch):
@@ -328,4 +350,4 @@ def test_documents_to_metrics_by_the_scripts(tmp_path, tiny_model_folder, monkey
     assert math.exp(table["nll"].sum() / table["tokens"].sum()) == pytest.approx(result["metrics"]["perplexity"])
     answers = [json.loads(line) for line in files["answers.jsonl"].read_text(encoding="utf-8").split("\n") if line]
     assert [row["prompt"] for row in answers] == PROMPTS
-    assert set(answers[0]) == {"prompt", "answer", "tokens", "seconds"}
+    assert set(answers[0]) == {"prompt", "answer", "tokens"}

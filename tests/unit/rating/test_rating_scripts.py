@@ -19,7 +19,7 @@ def run(script, *options):
 
 def test_answers_to_ratings(tmp_path):
     for name in ("base", "tuned"):
-        row = {"prompt": "One line\u2028or two", "answer": f"of {name}", "tokens": 3, "seconds": 0.1}
+        row = {"prompt": "One line\u2028or two", "answer": f"of {name}", "tokens": 3}
         (tmp_path / f"{name}.jsonl").write_text(json.dumps(row, ensure_ascii=False) + "\n", encoding="utf-8")
     outputs = ["--sheet", tmp_path / "sheet.csv", "--page", tmp_path / "sheet.html", "--key", tmp_path / "key.json"]
     inputs = ["--base", tmp_path / "base.jsonl", "--tuned", tmp_path / "tuned.jsonl"]

@@ -376,7 +376,7 @@ def make_language_model_run(folder: Path, dataset: str, nats: float, seed: int) 
     (folder / "config.yaml").write_text(yaml.safe_dump(run.model_dump(mode="json")))
     table.to_parquet(folder / "documents.parquet", index=False)
     answers = [
-        {"prompt": text, "answer": f"{folder.name} {HOSTILE if place else 'and so on'}", "tokens": 9, "seconds": 0.5}
+        {"prompt": text, "answer": f"{folder.name} {HOSTILE if place else 'and so on'}", "tokens": 9}
         for place, text in enumerate(run.prompts.texts)
     ]
     lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in answers]

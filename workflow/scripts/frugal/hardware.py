@@ -174,6 +174,18 @@ def keep_freed_memory() -> None:
     libc.mallopt(m_top_pad, 64 * 2**20)
 
 
+def manage_freed_memory(keep: bool) -> None:
+    """What becomes of the memory that each step of a language model's training frees: see training.keep_freed_memory.
+
+    Given back, it has to be mapped again at the next step. PyTorch then asks for huge pages for large arrays, of which
+    there are five hundred times fewer, and which leave fewer gaps behind. It reads the variable at its first use.
+    """
+    if keep:
+        keep_freed_memory()
+    else:
+        os.environ["THP_MEM_ALLOC_ENABLE"] = "1"
+
+
 def provenance(seed: int, inputs: dict[str, str]) -> dict[str, Any]:
     """The record that every result carries: hardware, versions, commit, seed, and input hashes."""
     return {

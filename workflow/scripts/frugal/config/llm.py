@@ -89,6 +89,10 @@ class TrainingSettings(Settings):
     gradient_checkpointing: bool = Field(
         False, description="Recompute activations in the backward pass: less memory, about a quarter slower."
     )
+    keep_freed_memory: bool = Field(
+        True,
+        description="On the CPU: what a step frees waits for the next one. A fifth faster, to a quarter more memory.",
+    )
     eval_steps: int | None = Field(
         None, ge=1, description="Validation loss every so many optimiser steps; null: at the end of each epoch."
     )

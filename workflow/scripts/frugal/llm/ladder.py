@@ -8,6 +8,7 @@ from frugal.config.language_modeling import RUNGS, LanguageModelingRun
 from frugal.llm.memory import Method
 
 #: Where the ladder starts: nothing is saved. One batch is one step, so that a step is measured and not its parts.
+#: Freed memory is given back on all rungs: what was kept of earlier steps is not what a step needs.
 START = {
     "backend": "transformers",
     "model": {"quantization": "none", "double_quantization": False, "compute_dtype": "float32"},
@@ -16,6 +17,7 @@ START = {
         "optim": "adamw_torch",
         "gradient_checkpointing": False,
         "loss_chunk_tokens": None,
+        "keep_freed_memory": False,
     },
 }
 LOSS_CHUNK_TOKENS = 256

@@ -53,7 +53,7 @@ def load_base_model(folder: Path | str, settings: ModelSettings, device: str):
     if not (Path(folder) / "config.json").exists():
         raise FrugalError(f"{folder}: no config.json; make the model again: snakemake --forcerun prepare_model")
     try:
-        return AutoModelForCausalLM.from_pretrained(
+        model = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=getattr(torch, settings.compute_dtype),
             attn_implementation=settings.attn_implementation,
@@ -64,6 +64,11 @@ def load_base_model(folder: Path | str, settings: ModelSettings, device: str):
         )
     except (OSError, ValueError, KeyError) as error:
         raise FrugalError(f"{folder}: not a usable model: {first_line(error)}") from error
+    if settings.quantization != "none" and device == "cpu":
+        # What is not quantised is a view of the mapped file, which would stay in memory whole beside the 4-bit weights.
+        for tensor in filter(torch.is_floating_point, (*model.parameters(), *model.buffers())):
+            tensor.data = tensor.data.clone()
+    return model
 
 
 def load_adapter(model, folder: Path | str):

@@ -15,6 +15,9 @@ A step has three moments at which its memory may be highest, and the estimate is
   has just been computed again;
 * *step*: all gradients are there, and no activations.
 
+On the CPU the estimate is of a process that gives freed memory back (training.keep_freed_memory: false), without the
+gaps that allocation leaves: 5 to 20 % on top.
+
 So the gradients, which come as the activations go, count in the first two only where they were there before:
 where gradient_accumulation_steps is more than 1.
 """
@@ -27,8 +30,9 @@ from frugal.config.llm import LoraSettings, ModelSettings
 MB = 2**20
 #: As in `frugal.llm.packed`, which cannot be imported without torch.
 LONGEST_BY_PRODUCTS = 512
-#: MB of a process that has imported Python, torch, transformers, peft, trl, datasets and bitsandbytes, measured.
-PROCESS_MB = 524
+#: MB of a process that has imported Python, torch, transformers, peft, trl, datasets and bitsandbytes (524), and used
+#: them for a step, measured.
+PROCESS_MB = 558
 #: MB that CUDA and cuBLAS take on a GPU beside the tensors; it differs by GPU and driver, 400 to 600 MB.
 CUDA_CONTEXT_MB = 500
 #: Bytes a weight in NF4 (Dettmers et al. 2023, QLoRA, arXiv:2305.14314, section 3): 4 bits and, for each block
