@@ -50,7 +50,7 @@ def sft_config(
     packed: bool = True,
 ) -> SFTConfig:
     """TRL's configuration for one run; the keys that Frugal's settings share with it pass straight through."""
-    own = {"deadline_minutes", "gpus", "loss_chunk_tokens", "eval_steps"}
+    own = {"deadline_minutes", "gpus", "keep_freed_memory", "loss_chunk_tokens", "eval_steps"}
     every = "no" if not evaluate else "steps" if training.eval_steps else "epoch"
     return SFTConfig(
         output_dir=str(output_dir),
