@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from frugal.errors import FrugalError
 from frugal.recsys.ilora import add_ilora
-from frugal.recsys.modeling import SSEPT, Dropout, load_recommender, rotate, shared
+from frugal.recsys.modeling import SSEPT, Dropout, load_recommender, rotary_turns, rotate, shared
 
 KINDS = ["sasrec", "ssept", "bert4rec"]
 CAUSAL = ["sasrec", "ssept"]
@@ -207,8 +207,11 @@ def test_ssept_needs_users():
         SSEPT(SSEPT.config_class(item_count=7, user_count=0))
 
 
-def test_dropout_keeps_the_expected_value():
+@pytest.mark.parametrize("compiled", [False, True])
+def test_dropout_keeps_the_expected_value(compiled):
     dropout, ones = Dropout(0.25), torch.ones(1000, 101)
+    if compiled:
+        dropout.compile(backend="eager", dynamic=True, fullgraph=True)
     torch.manual_seed(0)
     once, again = dropout(ones), dropout(ones)
     assert once.unique().tolist() == pytest.approx([0, 4 / 3])
@@ -246,20 +249,28 @@ def test_training_is_random_by_its_seed(make_model, make_batch, kind):
     assert loss(1) == loss(1) != loss(2)
 
 
+@pytest.fixture(params=["eager", "compiled"])
+def arithmetic(request, monkeypatch):
+    """Rotation is a product of complex numbers, or of real ones where it is compiled."""
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: request.param == "compiled")
+
+
+@pytest.mark.usefixtures("arithmetic")
 def test_rotation_by_hand():
     # Vectors of two numbers turn by one radian a position; one sequence of three positions.
-    turned = rotate(torch.tensor([[[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]]))
+    turned = rotate(torch.tensor([[[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]]), rotary_turns(3, 2))
     expected = [[1, 0], [math.cos(1), math.sin(1)], [-math.sin(2), math.cos(2)]]
     torch.testing.assert_close(turned, torch.tensor([expected]))
     # Of four numbers the second pair turns by 100^(-2/4) = 1/10 radian a position.
-    turned = rotate(torch.tensor([[[0.0, 0.0, 1.0, 0.0]] * 2]))[0, 1]
+    turned = rotate(torch.tensor([[[0.0, 0.0, 1.0, 0.0]] * 2]), rotary_turns(2, 4))[0, 1]
     torch.testing.assert_close(turned, torch.tensor([0, 0, math.cos(0.1), math.sin(0.1)]))
 
 
+@pytest.mark.usefixtures("arithmetic")
 def test_rotated_products_depend_on_the_distance_alone():
     torch.manual_seed(0)
     # (batch, length, heads, d): the same vector at all nine positions.
-    query, key = (rotate(torch.randn(1, 1, 2, 8).expand(1, 9, 2, 8)) for _ in range(2))
+    query, key = (rotate(torch.randn(1, 1, 2, 8).expand(1, 9, 2, 8), rotary_turns(9, 8)) for _ in range(2))
     products = torch.einsum("bqhd,bkhd->bhqk", query, key)
     torch.testing.assert_close(products[..., 1:, 1:], products[..., :-1, :-1])
     assert not torch.allclose(products[..., 0, 0], products[..., 0, 3])
@@ -269,11 +280,35 @@ def test_rotary_attention_sees_distances_and_not_places(make_model):
     # The same two items two positions later, behind items that a mask hides.
     attention = make_model("bert4rec", positions="rotary").blocks[0].attention
     torch.manual_seed(0)
-    hidden = torch.randn(1, 4, 4)
+    hidden, turns = torch.randn(1, 4, 4), rotary_turns(4, 2)
     late = torch.tensor([False, False, True, True])[None, None, None]
     moved = torch.cat((torch.randn(1, 2, 4), hidden[:, :2]), dim=1)
     with torch.no_grad():
-        torch.testing.assert_close(attention(moved, late)[:, 2:], attention(hidden, ~late)[:, :2])
+        torch.testing.assert_close(attention(moved, late, turns)[:, 2:], attention(hidden, ~late, turns)[:, :2])
+
+
+def test_compiled_blocks_do_the_same_in_real_numbers(make_model, make_batch):
+    """Inductor makes no code for complex numbers; what it would get of the blocks has none. No code is made here."""
+    batch, seen = make_batch([1, 2, 3, 4], [5, 6]), []
+
+    def backend(graph, inputs):
+        values = (node.meta.get("example_value") for node in graph.graph.nodes)
+        seen.extend(value.dtype for value in values if isinstance(value, torch.Tensor))
+        return graph.forward
+
+    losses, gradients = [], []
+    for compiled in (False, True):
+        model = make_model("sasrec", positions="rotary", hidden_dropout_prob=0.0).train()
+        if compiled:
+            for block in model.blocks:
+                block.compile(backend=backend, dynamic=True, fullgraph=True)
+        losses.append(model(**batch).loss)
+        losses[-1].backward()
+        gradients.append(model.item_embedding.weight.grad)
+    assert torch.float32 in seen
+    assert not any(dtype.is_complex for dtype in seen)
+    torch.testing.assert_close(*losses)
+    torch.testing.assert_close(*gradients)
 
 
 @pytest.mark.parametrize("positions", POSITIONS)

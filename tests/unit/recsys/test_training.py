@@ -1,17 +1,19 @@
 """Training runs on a made-up world: users walk through the items in circles, so the next item can be learnt."""
 
 import copy
+import dataclasses
 import json
 import os
 import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from frugal.config.recommenders import RecommenderRun
 from frugal.config.study import dump_yaml, plain
@@ -19,11 +21,29 @@ from frugal.errors import FrugalError
 from frugal.recsys.histories import Histories, leave_one_out
 from frugal.recsys.modeling import load_recommender
 from frugal.recsys.shards import write_shards
-from frugal.recsys.training import build_model, history_csv, loss_dtype, train_recommender, training_flops
-from frugal.training import DeadlineReached
+from frugal.recsys.training import (
+    RecommenderTrainer,
+    build_model,
+    history_csv,
+    loss_dtype,
+    train_recommender,
+    training_flops,
+)
+from frugal.training import DeadlineReached, Progress
 
 ITEMS = 12
 SCRIPTS = Path(__file__).parents[3] / "workflow" / "scripts"
+#: Runs a training script in which the deadline has come on the first process's clock, and never comes on the others'.
+ONE_CLOCK_IS_AHEAD = """
+import os, runpy, sys
+sys.argv.pop(0)
+sys.path.insert(0, os.path.dirname(sys.argv[0]))
+from frugal.libraries import hide_unused
+hide_unused("none")
+from frugal.training import Progress
+Progress.deadline = property(lambda self: 0 if os.environ["RANK"] == "0" else 1e9, lambda self, value: None)
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
 
 
 @pytest.fixture
@@ -118,6 +138,28 @@ def test_a_deadline_saves_in_the_middle_of_an_epoch(split, tmp_path):
     assert record["steps"] == whole.state.max_steps
 
 
+@pytest.mark.parametrize("first_is_late", [True, False])
+def test_the_first_process_decides_when_all_stop(monkeypatch, first_is_late):
+    """This process, the second of two, has a clock that says the opposite."""
+
+    def broadcast(decision, src):
+        assert src == 0
+        decision.fill_(int(first_is_late))
+
+    monkeypatch.setattr(torch.distributed, "broadcast", broadcast)
+    progress = Progress("test", deadline_minutes=1e9 if first_is_late else 0)
+    args = SimpleNamespace(world_size=2, device=torch.device("cpu"), save_steps=10)
+    control = progress.on_step_end(args, TrainerState(global_step=1, max_steps=5), TrainerControl())
+    assert progress.stopped_early == control.should_save == control.should_training_stop == first_is_late
+
+
+def test_without_a_deadline_nothing_is_shared(monkeypatch):
+    monkeypatch.setattr(torch.distributed, "broadcast", None)
+    args = SimpleNamespace(world_size=2, device=torch.device("cpu"), save_steps=10)
+    control = Progress("test").on_step_end(args, TrainerState(global_step=1, max_steps=5), TrainerControl())
+    assert not control.should_training_stop
+
+
 def test_training_stops_early_and_keeps_the_best(split, tmp_path):
     # A learning rate of next to nothing: the second validation is no better than the first.
     run = make_run(training={"learning_rate": 1e-12, "num_train_epochs": 9, "early_stopping_patience": 2})
@@ -207,9 +249,53 @@ def test_the_type_of_the_loss():
     assert loss_dtype("auto", make_run(training={"precision": "bfloat16"}).training) == torch.bfloat16
 
 
+def validate(split, rank=0, world_size=1):
+    """What one process's trainer reports of a validation, without the trainer's own setting up."""
+    trainer = SimpleNamespace(
+        model=build_model(make_run().model, split.item_count, split.user_count, 1),
+        split=split,
+        evaluation_batch_size=8,
+        args=SimpleNamespace(process_index=rank, world_size=world_size, device=torch.device("cpu")),
+        callback_handler=SimpleNamespace(on_evaluate=lambda *_: None),
+        state=None,
+        control=None,
+        log=lambda _: None,
+    )
+    return RecommenderTrainer.evaluate(trainer)
+
+
+def with_validation_of(split, users):
+    """``split`` in which only the first ``users`` are validated with."""
+    return dataclasses.replace(split, validation=split.validation.select(split.validation.users < users))
+
+
+def test_a_process_without_validation_users_adds_nothing(split, monkeypatch):
+    few = with_validation_of(split, 2)
+    alone, shares = validate(few), []
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda sums: shares.append(sums.clone()))
+    for rank in (0, 1):
+        validate(few, rank, 3)
+    # The third process has no user; the others' sums come from them.
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda sums: sums.add_(sum(shares)))
+    assert validate(few, 2, 3) == pytest.approx(alone)
+    assert 0 < alone["eval_NDCG@10"] < 1
+
+
+def test_validation_of_nobody_is_an_error_in_every_process(split, monkeypatch):
+    monkeypatch.setattr(torch.distributed, "all_reduce", None)
+    for rank in (0, 1):
+        with pytest.raises(FrugalError, match="no user has both a history and a validation item"):
+            validate(with_validation_of(split, 0), rank, 2)
+
+
 def test_two_processes_equal_one(split, tmp_path):
-    """torchrun with two gloo processes on the CPU: the same global batches, so the same run but for rounding."""
+    """torchrun with two gloo processes on the CPU: the same global batches, so the same run but for rounding.
+
+    The two stop together after their first step, although one clock alone says so, and go on when run again.
+    """
     write_shards(split, tmp_path / "shards", 2, {})
+    ahead = tmp_path / "ahead.py"
+    ahead.write_text(ONE_CLOCK_IS_AHEAD)
     results = {}
     for processes, batch_size in ((1, 8), (2, 4)):
         exact = {"model": {"hidden_dropout_prob": 0}, "loss": {"precision": "float32"}}
@@ -217,10 +303,6 @@ def test_two_processes_equal_one(split, tmp_path):
         folder = tmp_path / str(processes) / "variant"
         folder.mkdir(parents=True)
         (folder / "training.yaml").write_text(dump_yaml(plain(run)))
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        launcher = ["-m", "torch.distributed.run", f"--nproc_per_node={processes}", f"--master_port={port}"]
         options = {
             "--config": folder / "training.yaml",
             "--seed": "1",
@@ -230,13 +312,15 @@ def test_two_processes_equal_one(split, tmp_path):
             "--history": folder / "history.csv",
             "--training": folder / "training.json",
         }
-        arguments = [word for option in options.items() for word in option]
-        subprocess.run(
-            [sys.executable, *(launcher if processes > 1 else []), SCRIPTS / "train_bert4rec.py", *arguments],
-            check=True,
-            capture_output=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
+        command = [SCRIPTS / "train_bert4rec.py", *(word for option in options.items() for word in option)]
+        if processes > 1:
+            assert launch([ahead, *command], processes).returncode != 0
+            (checkpoint,) = (folder / "checkpoints").glob("*/checkpoint-*")
+            assert checkpoint.name == "checkpoint-1"
+            assert {path.name for path in checkpoint.glob("rng_state*")} == {"rng_state_0.pth", "rng_state_1.pth"}
+        result = launch(command, processes)
+        assert result.returncode == 0, result.stderr
+        assert ("training continues at step 1" in result.stderr) == (processes > 1)
         record = json.loads((folder / "training.json").read_text())
         results[processes] = load_recommender(folder / "seeds/1/model"), record
     (one, record), (two, record_of_two) = results[1], results[2]
@@ -245,3 +329,17 @@ def test_two_processes_equal_one(split, tmp_path):
     assert record["final_loss"] == pytest.approx(record_of_two["final_loss"], rel=1e-4)
     assert record["best_validation_NDCG@10"] == pytest.approx(record_of_two["best_validation_NDCG@10"], abs=1e-3)
     assert_close(one, two)
+
+
+def launch(command, processes):
+    """Run a script with its arguments, under torchrun where there are several processes."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    launcher = ["-m", "torch.distributed.run", f"--nproc_per_node={processes}", f"--master_port={port}"]
+    return subprocess.run(
+        [sys.executable, *(launcher if processes > 1 else []), *command],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )

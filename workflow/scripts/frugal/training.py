@@ -77,12 +77,25 @@ class Progress(TrainerCallback):
         )
 
     def on_step_end(self, args, state, control, **kwargs):
-        late = self.deadline is not None and time.monotonic() - self.started > self.deadline
-        if late and state.global_step < state.max_steps:
+        if state.global_step < state.max_steps and self._deadline_came(args):
             self.stopped_early = control.should_save = control.should_training_stop = True
         if control.should_save or state.global_step % args.save_steps == 0:
             control.should_log = True  # so that the checkpoint knows the seconds up to itself
         return control
+
+    def _deadline_came(self, args) -> bool:
+        """Whether to stop now; of several processes the first one's clock decides.
+
+        Each has a clock of its own: one that stopped alone would leave the others waiting for it in their next step.
+        """
+        if self.deadline is None:
+            return False
+        late = time.monotonic() - self.started > self.deadline
+        if args.world_size > 1:
+            decision = torch.tensor(int(late), device=args.device)
+            torch.distributed.broadcast(decision, src=0)
+            late = bool(decision)
+        return late
 
 
 def format_seconds(seconds: float) -> str:
@@ -101,12 +114,17 @@ def write_history(rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> str
     return text.getvalue()
 
 
-def last_good_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint whose files are all there and readable; broken ones are set aside."""
+def last_good_checkpoint(folder: Path, processes: int = 1) -> Path | None:
+    """The newest checkpoint whose files are all there and readable; broken ones are set aside.
+
+    Args:
+        processes: how many train together; each keeps the state of its random numbers in a file of its own.
+    """
+    states = ["rng_state.pth"] if processes == 1 else [f"rng_state_{rank}.pth" for rank in range(processes)]
     while folder.exists() and (found := get_last_checkpoint(str(folder))):
         checkpoint = Path(found)
         try:
-            for name in ("trainer_state.json", "optimizer.pt", "scheduler.pt", "rng_state.pth"):
+            for name in ("trainer_state.json", "optimizer.pt", "scheduler.pt", *states):
                 if (checkpoint / name).stat().st_size == 0:
                     raise OSError(f"{name} is empty")
             torch.load(checkpoint / "optimizer.pt", map_location="cpu", weights_only=True)

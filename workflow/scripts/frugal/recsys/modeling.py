@@ -41,9 +41,13 @@ class Dropout(nn.Module):
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         if not self.training or self.threshold == 0:
             return hidden
-        if hidden.device.type != "cpu" or torch.compiler.is_compiling():
+        if hidden.device.type != "cpu":
             return F.dropout(hidden, self.probability)
-        words = torch.empty((hidden.numel() + 7) // 8, dtype=torch.int64).random_(-(2**63), None)
+        count = (hidden.numel() + 7) // 8
+        if torch.compiler.is_compiling():  # `random_` would break the graph
+            words = torch.randint(-(2**63), 2**63 - 1, (count,))
+        else:
+            words = torch.empty(count, dtype=torch.int64).random_(-(2**63), None)
         kept = words.view(torch.uint8)[: hidden.numel()].view(hidden.shape) >= self.threshold
         return hidden * (kept.to(hidden.dtype) * (256 / (256 - self.threshold)))
 
@@ -52,16 +56,20 @@ class Attention(nn.Module):
     def __init__(self, config: RecommenderConfig):
         super().__init__()
         self.heads, self.causal = config.num_attention_heads, config.causal
-        self.rotary = config.positions == "rotary"
         self.query_key_value = nn.Linear(config.width, 3 * config.width)
         self.attention_output = nn.Linear(config.width, config.width)
 
-    def forward(self, hidden: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-        """(batch, length, width) before the output projection, from normed states of the same shape."""
+    def forward(
+        self, hidden: torch.Tensor, mask: torch.Tensor | None, turns: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """(batch, length, width) before the output projection, from normed states of the same shape.
+
+        ``turns``, see `rotary_turns`, gives queries and keys rotary positions; without it they have none here.
+        """
         batch, length, width = hidden.shape
         packed = self.query_key_value(hidden).view(batch, length, 3, self.heads, width // self.heads)
         query_key, value = packed.split((2, 1), dim=2)
-        query, key = (rotate(query_key) if self.rotary else query_key).transpose(1, 3).unbind(2)
+        query, key = (query_key if turns is None else rotate(query_key, turns)).transpose(1, 3).unbind(2)
         value = value.squeeze(2).transpose(1, 2)
         on_cpu = hidden.device.type == "cpu"
         if on_cpu:  # CPU attention in 16 bits is several times slower in its backward pass
@@ -72,18 +80,33 @@ class Attention(nn.Module):
         return attended.transpose(1, 2).reshape(batch, length, width).to(hidden.dtype)
 
 
-def rotate(vectors: torch.Tensor) -> torch.Tensor:
+def rotary_turns(length: int, size: int, device: torch.device | str | None = None) -> torch.Tensor:
+    """float32, (length, size / 2, 2): cosine and sine of the angles by which `rotate` turns vectors of ``size``.
+
+    Pair i of neighbouring numbers turns by ROTARY_BASE^(-2i / size) radians a position.
+    """
+    frequencies = ROTARY_BASE ** (-torch.arange(0, size, 2, device=device) / size)
+    angles = torch.arange(length, device=device)[:, None] * frequencies
+    return torch.view_as_real(torch.polar(torch.ones_like(angles), angles))
+
+
+def rotate(vectors: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
     """Queries or keys, (batch, length, ..., d), turned by their position (rotary embedding, Su et al., 2021).
 
-    Pair i of neighbouring numbers turns by ROTARY_BASE^(-2i/d) radians a position: as a complex number, it is
-    multiplied by one of length 1.
+    As a complex number, each pair is multiplied by one of length 1: the fastest way where operations run one by
+    one. Inductor has no complex numbers, and gets the same product in real ones.
+
+    Args:
+        turns: float32, (length, d / 2, 2), see `rotary_turns`.
     """
-    length, size = vectors.shape[1], vectors.shape[-1]
-    frequencies = ROTARY_BASE ** (-torch.arange(0, size, 2, device=vectors.device) / size)
-    angles = torch.arange(length, device=vectors.device)[:, None] * frequencies
-    turns = torch.polar(torch.ones_like(angles), angles).view(length, *[1] * (vectors.dim() - 3), size // 2)
-    pairs = torch.view_as_complex(vectors.float().unflatten(-1, (-1, 2)))
-    return torch.view_as_real(pairs * turns).flatten(-2).to(vectors.dtype)
+    turns = turns.view(len(turns), *[1] * (vectors.dim() - 3), *turns.shape[1:])
+    pairs = vectors.float().unflatten(-1, (-1, 2))
+    if torch.compiler.is_compiling():
+        (real, imaginary), (cos, sin) = pairs.unbind(-1), turns.unbind(-1)
+        turned = torch.stack((real * cos - imaginary * sin, real * sin + imaginary * cos), dim=-1)
+    else:
+        turned = torch.view_as_real(torch.view_as_complex(pairs) * torch.view_as_complex(turns))
+    return turned.flatten(-2).to(vectors.dtype)
 
 
 class Block(nn.Module):
@@ -100,15 +123,20 @@ class Block(nn.Module):
         self.dropout = Dropout(config.hidden_dropout_prob)
 
     def forward(
-        self, hidden: torch.Tensor, mask: torch.Tensor | None, selected: torch.Tensor | None = None
+        self,
+        hidden: torch.Tensor,
+        mask: torch.Tensor | None,
+        turns: torch.Tensor | None = None,
+        selected: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """States after the block: as ``hidden``, (batch, length, width), or of ``selected`` positions, (n, width).
 
         Args:
+            turns: see `Attention`.
             selected: int64, (n,), positions in the flattened batch. All positions are attended to; what follows
                 attention is computed for these alone.
         """
-        attended = self.attention(self.attention_norm(hidden), mask)
+        attended = self.attention(self.attention_norm(hidden), mask, turns)
         if selected is not None:
             hidden, attended = hidden.flatten(0, 1)[selected], attended.flatten(0, 1)[selected]
         hidden = hidden + self.dropout(self.attention.attention_output(attended))
@@ -202,9 +230,14 @@ class Recommender(PreTrainedModel):
         if not self.config.causal:
             places = torch.arange(input_ids.shape[1], device=input_ids.device)
             mask = (places < lengths[:, None])[:, None, None, :]
+        turns = None
+        if self.config.positions == "rotary":
+            # Once for all blocks, and outside of them: compiled, they would work out each angle at every use.
+            size = self.config.width // self.config.num_attention_heads
+            turns = rotary_turns(input_ids.shape[1], size, input_ids.device)
         for block in self.blocks[:-1]:
-            hidden = block(hidden, mask)
-        return self.norm(self.blocks[-1](hidden, mask, selected))
+            hidden = block(hidden, mask, turns)
+        return self.norm(self.blocks[-1](hidden, mask, turns, selected))
 
     def output_weights(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """States (n, width) and item weights (items, hidden_size) whose products, plus bias, are the scores."""

@@ -109,15 +109,22 @@ class RecommenderTrainer(Trainer):
         return 0  # the library's estimate counts all weights anew at every step; `training_flops` is ours
 
     def evaluate(self, *args, **kwargs) -> dict[str, float]:
-        """Validation metrics, over all users, each process scoring its share of them."""
+        """Validation metrics, over all users, each process scoring its share of them.
+
+        Raises:
+            FrugalError: there is no user to validate with, or scores are not numbers.
+        """
         recommender = unwrap(self.model)
         recommender.eval()
         started = time.monotonic()
-        mine = self.split.cases("validation")[self.args.process_index :: self.args.world_size]
-        result = evaluate(
-            recommender.score, self.split, "validation", batch_size=self.evaluation_batch_size, users=mine
-        )
-        sums = torch.tensor([len(mine), *(result.per_user[name].sum() for name in (CRITERION, "HR@10"))])
+        users = self.split.cases("validation")
+        mine = users[self.args.process_index :: self.args.world_size]
+        sums = torch.zeros(3)
+        if len(mine) or not len(users):  # with fewer users than processes, some have nothing to add
+            result = evaluate(
+                recommender.score, self.split, "validation", batch_size=self.evaluation_batch_size, users=mine
+            )
+            sums = torch.tensor([len(mine), *(result.per_user[name].sum() for name in (CRITERION, "HR@10"))])
         if self.args.world_size > 1:
             sums = sums.to(self.args.device)
             torch.distributed.all_reduce(sums)
@@ -211,9 +218,11 @@ def train_recommender(
         evaluation_batch_size=run.evaluation.batch_size,
     )
     trainer.remove_callback(PrinterCallback)  # `Progress` prints in its place
-    resume = last_good_checkpoint(checkpoints)
+    with trainer.args.main_process_first(desc="looking for a checkpoint"):  # one process sets a broken one aside
+        resume = last_good_checkpoint(checkpoints, trainer.args.world_size)
     trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     if progress.stopped_early:
+        trainer.accelerator.wait_for_everyone()  # torchrun kills the others, who may still save, when one leaves
         raise DeadlineReached(f"step {trainer.state.global_step} of {trainer.state.max_steps}")
     return trainer, training_record(trainer, progress, seed, steps_per_epoch)
 
