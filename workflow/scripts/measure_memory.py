@@ -14,7 +14,7 @@ from frugal.config.errors import validate
 from frugal.config.language_modeling import LanguageModelingRun
 from frugal.errors import FrugalError, run_script
 from frugal.files import write_json
-from frugal.hardware import choose_device, manage_freed_memory, peak_rss_mb
+from frugal.hardware import choose_device, keep_freed_memory, peak_rss_mb
 
 
 def first_blocks(path: Path, count: int, length: int) -> list[dict[str, list[int]]]:
@@ -90,7 +90,7 @@ def main() -> None:
     args = parser.parse_args()
     settings = json.loads(args.settings.read_text(encoding="utf-8"))
     run = validate(LanguageModelingRun, settings["run"], file=str(args.settings))
-    manage_freed_memory(run.training.keep_freed_memory)
+    keep_freed_memory(run.training.keep_freed_memory)
     device = choose_device(run.training.gpus)
 
     import torch

@@ -37,7 +37,7 @@ class Command:
 
     def __init__(self, folder: Path, monkeypatch, tokenizer):
         self.folder, self.monkeypatch, self.calls, self.reached = folder, monkeypatch, [], None
-        monkeypatch.setattr(command, "manage_freed_memory", lambda keep: None)
+        monkeypatch.setattr(command, "keep_freed_memory", lambda keep: None)
         monkeypatch.setattr(command, "choose_device", lambda gpus: "cpu")
         monkeypatch.setattr(frugal.llm.training, "load_for_run", lambda *_: ("model", tokenizer, "lora"))
         monkeypatch.setattr(frugal.llm.training, "train_adapter", self.train_adapter)

@@ -3,14 +3,12 @@
 import csv
 import gc
 import io
-import os
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from frugal import hardware
 from frugal.config.llm import LoraSettings
 from frugal.errors import FrugalError
 from frugal.files import atomic_path
@@ -66,17 +64,6 @@ def test_beside_4_bit_weights_the_file_is_not_in_memory(tiny_model_folder, make_
     gc.collect()
     assert MAPS.read_text().count(f"{tiny_model_folder}/") == before
     assert model.get_input_embeddings().weight.dtype == getattr(torch, compute_dtype)
-
-
-@pytest.mark.parametrize(("keep", "asked"), [(True, None), (False, "1")])
-def test_freed_memory_is_kept_or_mapped_in_huge_pages(keep, asked, monkeypatch):
-    kept = []
-    monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", "1")
-    monkeypatch.delenv("THP_MEM_ALLOC_ENABLE")  # set first, so that what is set here is taken back
-    monkeypatch.setattr(hardware, "keep_freed_memory", lambda: kept.append(True))
-    hardware.manage_freed_memory(keep)
-    assert os.environ.get("THP_MEM_ALLOC_ENABLE") == asked
-    assert bool(kept) == keep
 
 
 def test_record_and_history_by_hand(train, tmp_path):

@@ -91,7 +91,7 @@ class TrainingSettings(Settings):
     )
     keep_freed_memory: bool = Field(
         True,
-        description="On the CPU: what a step frees waits for the next one. A fifth faster, to a quarter more memory.",
+        description="On the CPU: what a step frees waits for the next one. false: less memory, a third slower.",
     )
     eval_steps: int | None = Field(
         None, ge=1, description="Validation loss every so many optimiser steps; null: at the end of each epoch."

@@ -13,7 +13,7 @@ from frugal.config.study import STAGES, plain
 from frugal.errors import FrugalError, first_line
 from frugal.files import atomic_path, exclusive, sha256_file, sha256_tree, write_json, write_text
 from frugal.fingerprint import fingerprint
-from frugal.hardware import choose_device, manage_freed_memory
+from frugal.hardware import choose_device, keep_freed_memory
 from frugal.runs import load_run
 
 #: Settings that change how a run is watched, not what it learns: its checkpoints stay good.
@@ -70,7 +70,7 @@ def train(
     parser.add_argument("--training", required=True, type=Path, help="output: the training record, JSON")
     args = parser.parse_args()
     run = load_run(args.config, experiment)
-    manage_freed_memory(run.training.keep_freed_memory)
+    keep_freed_memory(run.training.keep_freed_memory)
     rows = read(args.train)
     validation = read(args.validation) if on_blocks else None
     # Another model, other settings, data or code never continue from this run's checkpoints.

@@ -15,8 +15,7 @@ A step has three moments at which its memory may be highest, and the estimate is
   has just been computed again;
 * *step*: all gradients are there, and no activations.
 
-On the CPU the estimate is of a process that gives freed memory back (training.keep_freed_memory: false), without the
-gaps that allocation leaves: 5 to 20 % on top.
+On the CPU the estimate is of a process that gives freed memory back (training.keep_freed_memory: false).
 
 So the gradients, which come as the activations go, count in the first two only where they were there before:
 where gradient_accumulation_steps is more than 1.
