@@ -286,6 +286,9 @@ def test_findings_follow_from_the_numbers(results):
     times = row["difference"] / (row["difference_upper"] - row["difference_lower"]) * 2
     assert "Tuning improved the model: the perplexity is 0.8" in text
     assert f"after Holm), {times:.1f} times half the width of its interval" in text
+    tests = build("wikitext_tests", results).frame
+    assert "so few documents" in say.improvement(tests.assign(documents=9))
+    assert "so few documents" not in say.improvement(tests.assign(documents=10))
     assert "Next-token accuracy goes from 0.400 to 0.420; it agrees with the perplexity" in text
     assert "The tuned model against no_dropout: no difference found" in text
     assert "Training used batches of 4 x 2 accumulated, 8 in effect, and took 1.5 minutes" in text

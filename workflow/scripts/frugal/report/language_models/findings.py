@@ -7,6 +7,8 @@ from frugal.report.wording import Tables, by_name, difference, duration, interva
 
 #: Overfitting is said where the last validation loss is above the best one by more than this share of it.
 TOLERANCE = 0.01
+#: A bootstrap over fewer documents than this is told to be rough: it has few different samples to draw.
+FEW_DOCUMENTS = 10
 BATCHES = ("per_device_train_batch_size", "gradient_accumulation_steps", "effective_batch_size")
 
 
@@ -69,9 +71,10 @@ def improvement(tests: pd.DataFrame) -> str:
     }[row["verdict"]]
     half = (row["difference_upper"] - row["difference_lower"]) / 2
     relative = f", {abs(row['difference']) / half:.1f} times half the width of its interval" if half > 0 else ""
+    caution = " Intervals over so few documents are rough." if row["documents"] < FEW_DOCUMENTS else ""
     return (
         f"{opening}: the perplexity is {row['ratio']:.3f} times the untuned one, over {row['documents']:,.0f} "
-        f"documents that both scored; in log perplexity: {difference(row, '+.4f')}{relative}."
+        f"documents that both scored; in log perplexity: {difference(row, '+.4f')}{relative}.{caution}"
     )
 
 
