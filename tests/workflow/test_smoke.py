@@ -75,8 +75,19 @@ def test_the_report_is_there_in_all_forms(smoke):
     report = smoke.folder / "results/smoke/report"
     for name in ("report.md", "report.html", "report.tex"):
         assert (report / name).stat().st_size > 1000, name
-    assert {path.suffix for path in (report / "tables").iterdir()} == {".csv", ".md", ".tex"}
+    assert {path.suffix for path in (report / "tables").iterdir()} == {".csv", ".md", ".tex", ".parquet"}
     assert {path.suffix for path in (report / "figures").iterdir()} == {".svg", ".pdf"}
+
+
+def test_the_claims_ledger_knows_the_runs(smoke):
+    ledger = pd.read_parquet(smoke.folder / "results/smoke/report/tables/claims.parquet").set_index("id")
+    assert len(ledger) >= 60
+    assert ledger.loc["movie_preference.trainable_parameters", ["answer", "verdict"]].tolist() == [
+        41_943_040,
+        "refuted",
+    ]
+    base = json.loads((smoke.folder / "results/smoke/movie_preference/base/metrics.json").read_text())
+    assert ledger.loc["movie_preference.loading_memory", "answer"] == base["metrics"]["base_model_mb"]
 
 
 def test_logs_say_how_far_a_training_is(smoke):
