@@ -10,7 +10,7 @@ import bench_llm
 from frugal import benchmarks
 from frugal.benchmarks import peer_python, run_logged
 from frugal.errors import FrugalError
-from frugal.files import sha256_file
+from frugal.files import read_json, sha256_file
 
 
 def test_a_run_that_fails_names_its_log(tmp_path):
@@ -74,3 +74,22 @@ def test_our_settings_are_valid(system):
     settings = bench_llm.our_run(bench_llm.OURS[system], 1)
     assert settings.training.max_steps == bench_llm.STEPS
     assert settings.lora.r == bench_llm.LORA["r"]
+
+
+def test_speeds_are_kept_where_the_perplexity_fails(tmp_path, monkeypatch):
+    def fail(command, log, *limits):
+        raise FrugalError("no lm-eval here")
+
+    monkeypatch.setattr(bench_llm, "paragraphs", lambda path: ["text"] * 3)
+    monkeypatch.setattr(bench_llm, "train_theirs", lambda *_: {"tokens_per_second": 10.0, "peak_rss_mb": 100.0})
+    ours = {"tokens_per_second": 30.0, "peak_rss_mb": 40.0, "matmul_peak_share": 0.5}
+    monkeypatch.setattr(bench_llm, "train_ours", lambda *_: dict(ours))
+    monkeypatch.setattr(bench_llm, "run_logged", fail)
+    output = tmp_path / "bench/llm.json"
+    monkeypatch.setattr(sys, "argv", ["bench_llm.py", "--rounds", "2", "--output", str(output)])
+    with pytest.raises(FrugalError, match="no lm-eval here"):
+        bench_llm.main()
+    result = read_json(output)
+    assert (result["lean_speed_vs_trl_default"], result["lean_memory_vs_trl_default"]) == (3, 0.4)
+    assert [run["system"] for run in result["runs"]].count("nf4") == 1
+    assert len(result["runs"]) == 5 + 4

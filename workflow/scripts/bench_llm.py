@@ -170,6 +170,19 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("results/bench/llm.json"))
     options = parser.parse_args()
     logs, runs = options.output.parent / "logs", []
+    about = {
+        "hardware": describe_hardware(),
+        "threads": THREADS,
+        "versions": package_versions(),
+        "settings": {
+            "batch_size": BATCH_SIZE,
+            "max_length": LENGTH,
+            "steps": STEPS,
+            "lora": LORA,
+            "trl": THEIRS,
+            "ours": OURS,
+        },
+    }
     with tempfile.TemporaryDirectory(prefix="frugal-bench-") as name:
         folder = Path(name)
         write_texts(folder, paragraphs(options.documents))
@@ -182,6 +195,8 @@ def main() -> None:
                 runs.append(run | carry_out(system, number + 1, options.model, folder, log))
                 print(json.dumps(runs[-1]), file=sys.stderr, flush=True)
         result = summarise(runs)
+        # Written before the perplexity is compared: if that fails, what was measured is not lost.
+        write_json(options.output, {**result, **about, "runs": runs})
         if options.perplexity:
             output = options.output.parent / "perplexity.json"
             command = [sys.executable, str(SCRIPTS / "bench_perplexity.py"), "--documents", str(options.documents)]
@@ -190,16 +205,7 @@ def main() -> None:
             perplexity = read_json(output)
             result["word_perplexity_vs_lm_eval"] = perplexity["word_perplexity_vs_lm_eval"]
             runs += [{"system": "lm_eval", **run} for run in perplexity["runs"]]
-    about = {"hardware": describe_hardware(), "threads": THREADS, "versions": package_versions()}
-    settings = {
-        "batch_size": BATCH_SIZE,
-        "max_length": LENGTH,
-        "steps": STEPS,
-        "lora": LORA,
-        "trl": THEIRS,
-        "ours": OURS,
-    }
-    write_json(options.output, {**result, **about, "settings": settings, "runs": runs})
+            write_json(options.output, {**result, **about, "runs": runs})
     print(json.dumps(result, indent=2))
 
 
