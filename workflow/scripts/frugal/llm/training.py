@@ -15,12 +15,7 @@ from trl import SFTConfig, SFTTrainer
 
 from frugal.config.language_modeling import LanguageModelingRun
 from frugal.config.llm import AdapterRun, LoraSettings, ModelSettings, TrainingSettings
-from frugal.hardware import (
-    matmul_peak_flops,
-    memory_in_use,
-    peak_device_mb,
-    peak_rss_mb,
-)
+from frugal.hardware import matmul_peak_flops, memory_in_use, peak_device_mb, peak_rss_mb
 from frugal.llm.loading import load_base_model, load_tokenizer
 from frugal.llm.packed import collate, packed_forward
 from frugal.training import DeadlineReached, Progress, last_good_checkpoint, write_history

@@ -1,4 +1,4 @@
-"""Columns that the tables of several experiments have in common, and the caption of where results come from."""
+"""Columns that the tables of several experiments have in common, and captions that stand over more than one."""
 
 from frugal.report.tables import Column
 
@@ -17,6 +17,10 @@ MEMORY = (
 PEAK_SHARE = Column("matmul_peak_share", "Share of peak, %", ".1%", best="max")
 FINAL_LOSS = Column("final_loss", "Final loss", ".3f")
 
+TRAINING_COST = (
+    "What training cost. Memory is the peak of the process; the share of peak counts 4 operations per weight and "
+    "token against a large matrix product on the same machine."
+)
 PROVENANCE = "Where each result comes from: the beginnings of the commit and of the SHA-256 of its inputs."
 SEED = Column("seed", "Seed", "d")
 COMMIT = Column("commit", "Commit")

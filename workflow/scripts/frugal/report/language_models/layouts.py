@@ -15,6 +15,7 @@ from frugal.report.columns import (
     SETTINGS,
     SYSTEM,
     TOKENS_PER_SECOND,
+    TRAINING_COST,
     WEIGHTS_TRAINED,
 )
 from frugal.report.contents import LANGUAGE_MODELS
@@ -99,8 +100,7 @@ SHARED = {
         needs=("config.yaml", "metrics.json", "history.csv"),
     ),
     "cost": Layout(
-        "What training cost. Memory is the peak of the process; the share of peak counts 4 operations per weight and "
-        "token against a large matrix product on the same machine.",
+        TRAINING_COST,
         (
             RUN,
             Column("device", "Device"),

@@ -14,6 +14,7 @@ from frugal.report.columns import (
     SETTINGS,
     SYSTEM,
     TOKENS_PER_SECOND,
+    TRAINING_COST,
     WEIGHTS_TRAINED,
 )
 from frugal.report.tables import Column, Layout
@@ -94,8 +95,7 @@ LAYOUTS = {
         group="role",
     ),
     "movie_preference_training": Layout(
-        "What training cost. Memory is the peak of the process; the share of peak counts 4 operations "
-        "per weight and token against a large matrix product on the same machine.",
+        TRAINING_COST,
         (
             RUN,
             Column("steps", "Steps", ",d"),
