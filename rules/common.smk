@@ -267,6 +267,15 @@ def principal(experiment):
     return "tuned" if "tuned" in TRAINED[experiment] else TRAINED[experiment][0]
 
 
+def test_texts(wildcards):
+    """The texts that a run is tested on; the untuned model reads a variant's, if they are cut alike."""
+    experiment, variant = wildcards.experiment, wildcards.variant
+    keys = STAGES[experiment]["blocks"]
+    if variant == BASE and plain(SHARED[experiment], keys) == plain(RUNS[experiment][principal(experiment)], keys):
+        variant = principal(experiment)
+    return f"data/blocks/{STUDY.study}/{experiment}/{variant}/test.parquet"
+
+
 def check_names():
     """Every data set and model that the study names is in its table."""
     for experiment, runs in RUNS.items():

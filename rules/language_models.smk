@@ -16,7 +16,6 @@ rule pack_blocks:
         experiment=one_of(LANGUAGE_MODELS),
     conda:
         "../envs/llm.yaml"
-    threads: 2
     params:
         code=depends_on("pack_blocks.py"),
         folder=lambda wildcards, output: Path(output.counts).parent,
@@ -62,7 +61,7 @@ rule evaluate_language_model:
     input:
         config=f"{RUN_FOLDER}/settings/evaluation.yaml",
         model=base_model,
-        test=f"{BLOCKS}/test.parquet",
+        test=test_texts,
         adapter=of_trained("adapter"),
         training=of_trained("training.json"),
     output:

@@ -25,6 +25,7 @@ from frugal.config.yaml_files import read_yaml
 from frugal.errors import FrugalError, run_script
 from frugal.files import read_json, write_json
 from frugal.hardware import describe_hardware, keep_freed_memory, package_versions, peak_rss_mb
+from frugal.libraries import hide_unused
 from frugal.recsys.histories import Histories, Split, in_time_order
 
 SCRIPTS = Path(__file__).parent
@@ -132,8 +133,9 @@ def save(path: Path, train: Histories, test: Histories, item_count: int) -> None
 
 def train_here(settings: dict[str, Any]) -> None:
     """Our side, in this process: the settings and the output are those of peers/rectools_sasrec.py, and `run`."""
-    keep_freed_memory()
     run = validate(RecommenderRun, settings["run"], file="settings")
+    hide_unused(run.adapter.method)  # as every training does
+    keep_freed_memory()
     with np.load(settings["data"], allow_pickle=False) as archive:
         data = dict(archive)
     count = data["users"].max() + 1

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from frugal.errors import FrugalError, run_script
 from frugal.files import read_json, sha256_file, sha256_tree, write_json
 from frugal.fingerprint import code_hash, fingerprint
 from frugal.hardware import describe_hardware
-from frugal.llm.ladder import Probe, Rung, climb, search_largest_batch
+from frugal.llm.ladder import Probe, Rung, climb, search_largest_batch, upwards
 
 CHILD = Path(__file__).with_name("measure_memory.py")
 POLL_SECONDS = 0.05
@@ -67,10 +68,12 @@ class Ladder:
             device=self.device,
         )
 
-    def measure_apart(
-        self, rung: Rung, batch_sizes: list[int], steps: int, budget_mb: float | None = None
-    ) -> list[dict[str, Any]]:
-        """Measurements of ascending batch sizes in one process, up to the first that does not fit.
+    def measure_apart(self, rung: Rung, sizes: list[int], measure: bool = False) -> list[dict[str, Any]]:
+        """Tries of ascending batch sizes under the budget in one process, up to the first that does not fit.
+
+        Args:
+            measure: begin with the measurement of the rung itself, to which the budget does not apply. It shares
+                the process because most of a small model's measurement is the start of its process.
 
         Raises:
             FrugalError: the process ended for another reason than memory.
@@ -79,15 +82,29 @@ class Ladder:
         write_json(settings, {"run": plain(rung.run), "method": rung.method})
         output.unlink(missing_ok=True)
         command = [sys.executable, CHILD, "--settings", settings, "--base-model", self.base_model]
-        command += ["--blocks", self.blocks, "--steps", steps, "--output", output, "--batch-size", *batch_sizes]
-        if budget_mb is not None:
-            command += ["--memory-budget-mb", budget_mb]
-        watched = budget_mb if self.device == "cpu" else None
-        code, peak, stopped = watch([str(part) for part in command], log, watched)
+        command += ["--blocks", self.blocks, "--output", output]
+        if measure:
+            command += ["--batch-size", self.ladder.batch_size, "--steps", self.ladder.steps]
+        if sizes:
+            # A fully trained model has its optimiser's states from its second step on; an adapter's are small.
+            command += ["--search", *sizes, "--search-steps", 2 if rung.method == "full" else 1]
+            command += ["--memory-budget-mb", self.ladder.memory_budget_mb]
+
+        def budget_mb() -> float | None:
+            """What the process may take now; nothing stops a measurement, nor what is about to end by itself."""
+            if self.device != "cpu" or not sizes:
+                return None
+            done = read_json(output) if output.exists() else []
+            if (measure and not done) or (done and not done[-1]["fits"]):
+                return None
+            return self.ladder.memory_budget_mb
+
+        code, peak, stopped = watch([str(part) for part in command], log, budget_mb)
+        asked = [*([self.ladder.batch_size] if measure else []), *sizes]
         results = read_json(output) if output.exists() else []
-        if len(results) == len(batch_sizes) or (results and not results[-1]["fits"]):
+        if len(results) == len(asked) or (results and not results[-1]["fits"]):
             return results
-        batch_size = batch_sizes[len(results)]
+        batch_size = asked[len(results)]
         if stopped or code in (-signal.SIGKILL, 128 + signal.SIGKILL):
             reached = peak if self.device == "cpu" else None
             return [*results, {"batch_size": batch_size, "fits": False, "killed": True, "peak_mb": reached}]
@@ -95,10 +112,17 @@ class Ladder:
         reason = lines[-1].removeprefix("error: ") if lines else f"exit code {code}"
         raise FrugalError(f"ladder: {rung.name}, batch size {batch_size}: {reason} (log: {log})")
 
-    def measure_rung(self, rung: Rung) -> dict[str, Any]:
-        """A row of measurements.json."""
-        ladder = self.ladder
-        (measured,) = self.measure_apart(rung, [ladder.batch_size], ladder.steps)
+    def measure_rung(self, rung: Rung, shift: float) -> dict[str, Any]:
+        """A row of measurements.json.
+
+        Args:
+            shift: MB by which the estimate is expected to fall short.
+        """
+        ladder, limit = self.ladder, self.ladder.largest_batch_limit
+        sizes = []
+        if ladder.search and ladder.batch_size < limit:
+            sizes = upwards(self.guess(rung, shift, ladder.batch_size, limit + 1), limit + 1)
+        measured, *found = self.measure_apart(rung, sizes, measure=True)
         row = {
             "rung": rung.name,
             "changed": rung.changed,
@@ -107,41 +131,49 @@ class Ladder:
             "largest_batch": None,
             "probes": [],
             "note": None,
-            "error": None if measured["fits"] else "the machine has too little memory for this rung",
+            "error": None,
         }
-        if not measured["fits"]:
-            row["peak_mb"] = None
+        if measured["peak_mb"] is None or measured.get("killed"):
+            row |= {"peak_mb": None, "error": "the machine has too little memory for this rung"}
         if ladder.search:
-            row["largest_batch"], row["probes"] = self.search(rung, row["peak_mb"])
+            row["largest_batch"], row["probes"] = self.search(rung, row["peak_mb"], found)
             if row["largest_batch"] == 0:
                 row["note"] = f"not even one block fits {ladder.memory_budget_mb} MB (ladder.memory_budget_mb)"
         return row
 
-    def search(self, rung: Rung, peak_mb: float | None) -> tuple[int, list[dict[str, Any]]]:
-        """The largest batch under the budget, and all tries, the rung's own measurement first.
+    def guess(self, rung: Rung, shift: float, low: int, high: int) -> int:
+        """The largest batch below ``high`` that should fit by the shifted estimate, at least the one after ``low``."""
+        guess = low
+        while guess + 1 < high and self.estimate(rung, guess + 1).total + shift <= self.ladder.memory_budget_mb:
+            guess += 1
+        return max(guess, low + 1)
 
-        The guess to begin with is the estimate, shifted by what it was wrong by for the rung's own batch.
-        """
+    def search(
+        self, rung: Rung, peak_mb: float | None, found: list[dict[str, Any]]
+    ) -> tuple[int, list[dict[str, Any]]]:
+        """The largest batch under the budget, and all tries: the rung's own measurement, ``found``, and more."""
         budget, limit, known = self.ladder.memory_budget_mb, self.ladder.largest_batch_limit, self.ladder.batch_size
         fits = peak_mb is not None and peak_mb <= budget
         low, high = (min(known, limit), limit + 1) if fits else (0, min(known, limit + 1))
+        tried = [Probe(known, fits, peak_mb)]
+        for one in found:
+            tried.append(as_probe(one))
+            low, high = (tried[-1].batch_size, high) if tried[-1].fits else (low, tried[-1].batch_size)
         shift = 0 if peak_mb is None else peak_mb - self.estimate(rung, known).total
-        guess = low
-        while guess + 1 < high and self.estimate(rung, guess + 1).total + shift <= budget:
-            guess += 1
-        # A fully trained model has its optimiser's states from its second step on; an adapter's are small.
-        steps = 2 if rung.method == "full" else 1
 
         def probe(sizes: list[int]) -> list[Probe]:
-            found = self.measure_apart(rung, sizes, steps, budget)
-            return [Probe(one["batch_size"], one["fits"], one["peak_mb"]) for one in found]
+            return [as_probe(one) for one in self.measure_apart(rung, sizes)]
 
-        largest, tried = search_largest_batch(probe, guess, low, high)
-        return largest, [vars(one) for one in (Probe(known, fits, peak_mb), *tried)]
+        largest, more = search_largest_batch(probe, self.guess(rung, shift, low, high), low, high)
+        return largest, [vars(one) for one in (*tried, *more)]
 
 
-def watch(command: list[str], log: Path, budget_mb: float | None) -> tuple[int, float | None, bool]:
-    """Run ``command``, and kill it when its resident memory has passed ``budget_mb``.
+def as_probe(found: dict[str, Any]) -> Probe:
+    return Probe(found["batch_size"], found["fits"], found["peak_mb"])
+
+
+def watch(command: list[str], log: Path, budget_mb: Callable[[], float | None]) -> tuple[int, float | None, bool]:
+    """Run ``command``, and kill it when its resident memory has passed what ``budget_mb`` says at that moment.
 
     Returns:
         Exit code; the highest resident memory seen, MB, None where the system does not tell; whether it was killed.
@@ -153,7 +185,8 @@ def watch(command: list[str], log: Path, budget_mb: float | None) -> tuple[int, 
         try:
             while process.poll() is None:
                 peak = max(filter(None, (peak, resident_peak_mb(process.pid))), default=None)
-                if budget_mb is not None and peak is not None and peak > budget_mb:
+                budget = budget_mb()
+                if budget is not None and peak is not None and peak > budget:
                     stopped = True
                     break
                 time.sleep(POLL_SECONDS)
@@ -216,13 +249,15 @@ def main() -> None:
         code_hash(__file__),
         hardware,
     ]
-    rows = []
+    rows, shift = [], 0.0
     for name in ladder.rungs:
         rung = rungs[name]
         kept = args.work / f"{name}-{fingerprint(CHILD, [plain(rung.run), rung.method, inputs])}.json"
         if not kept.exists():
-            write_json(kept, climber.measure_rung(rung))
+            write_json(kept, climber.measure_rung(rung, shift))
         rows.append(read_json(kept))
+        if rows[-1]["peak_mb"] is not None:
+            shift = rows[-1]["peak_mb"] - rows[-1]["estimate"]["total"]
         print(f"ladder: {name}: {tell(rows[-1], ladder)}", file=sys.stderr, flush=True)
     note = conclusion(rows, ladder)
     if note:

@@ -1,4 +1,4 @@
-"""Memory and speed of one rung of the ladder, in this process: a few steps with each batch size."""
+"""Memory and speed of one rung of the ladder, and larger batches tried up to a budget, in this process."""
 
 import argparse
 import gc
@@ -37,19 +37,21 @@ def first_blocks(path: Path, count: int, length: int) -> list[dict[str, list[int
     return list(islice(cycle(blocks), count))
 
 
-def limit_device_memory(budget_mb: float | None) -> float:
-    """Let this process take no more of the GPU than ``budget_mb``; MB that are taken before the model is loaded.
-
-    These are CUDA's own, and those of any other process there: nobody else can have them.
-    """
+def taken_device_memory() -> float:
+    """MB of the GPU that are taken before the model is loaded: CUDA's own, and what other processes hold there."""
     import torch
 
     free, total = torch.cuda.mem_get_info()
-    taken = (total - free) / 2**20
-    if budget_mb is not None:
-        share = (budget_mb - taken) * 2**20 / total
-        torch.cuda.set_per_process_memory_fraction(min(max(share, 0.0), 1.0))
-    return taken
+    return (total - free) / 2**20
+
+
+def limit_device_memory(budget_mb: float | None, taken_mb: float) -> None:
+    """Let this process take no more of the GPU than ``budget_mb``, what was taken before included."""
+    import torch
+
+    _, total = torch.cuda.mem_get_info()
+    share = 1.0 if budget_mb is None else (budget_mb - taken_mb) * 2**20 / total
+    torch.cuda.set_per_process_memory_fraction(min(max(share, 0.0), 1.0))
 
 
 def lacks_memory(error: Exception) -> bool:
@@ -83,9 +85,13 @@ def main() -> None:
     parser.add_argument("--settings", required=True, type=Path, help="JSON: `run`, a resolved run, and `method`")
     parser.add_argument("--base-model", required=True, type=Path, help="folder of the base model")
     parser.add_argument("--blocks", required=True, type=Path, help="train.parquet of packed blocks")
-    parser.add_argument("--batch-size", required=True, type=int, nargs="+", help="blocks a step; several: ascending")
-    parser.add_argument("--steps", required=True, type=int)
-    parser.add_argument("--memory-budget-mb", type=float, help="stop at the first batch size that needs more")
+    parser.add_argument("--batch-size", type=int, help="blocks a step of the measurement proper, without a budget")
+    parser.add_argument("--steps", type=int, help="its steps")
+    parser.add_argument("--search", type=int, nargs="+", default=[], help="batch sizes to try then, ascending")
+    parser.add_argument("--search-steps", type=int, default=1, help="steps of each of them")
+    parser.add_argument(
+        "--memory-budget-mb", type=float, help="what a batch may need; the first that does not fit ends"
+    )
     parser.add_argument("--output", required=True, type=Path, help="output: a list, JSON; grows with each batch size")
     args = parser.parse_args()
     settings = json.loads(args.settings.read_text(encoding="utf-8"))
@@ -97,13 +103,16 @@ def main() -> None:
 
     import frugal.llm.training  # noqa: F401  (what it imports is part of the baseline)
 
-    baseline = peak_rss_mb() if device == "cpu" else limit_device_memory(args.memory_budget_mb)
+    baseline = peak_rss_mb() if device == "cpu" else taken_device_memory()
+    tries = [(args.batch_size, args.steps, None)] if args.batch_size else []
+    tries += [(batch_size, args.search_steps, args.memory_budget_mb) for batch_size in args.search]
     results = []
-    for batch_size in args.batch_size:
+    for batch_size, steps, budget in tries:
         if device != "cpu":
             torch.cuda.reset_peak_memory_stats()
+            limit_device_memory(budget, baseline)
         try:
-            result = measure(run, settings["method"], args.base_model, args.blocks, batch_size, args.steps)
+            result = measure(run, settings["method"], args.base_model, args.blocks, batch_size, steps)
         except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is a RuntimeError
             if not lacks_memory(error):
                 raise

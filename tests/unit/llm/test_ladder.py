@@ -2,6 +2,8 @@
 
 import json
 import sys
+from functools import partial
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.parquet as parquet
@@ -150,26 +152,31 @@ def test_sizes_by_hand():
 
 #: A child that needs 100 MB and 50 more for each block, says so, and stops above its budget.
 GOOD_CHILD = """
-import json, sys
+import argparse, json
 from pathlib import Path
-args = sys.argv[1:]
-sizes = [int(a) for a in args[args.index("--batch-size") + 1 :] if a.isdigit()]
-if "--memory-budget-mb" in args:
-    sizes = sizes[: args[args.index("--batch-size") + 1 :].index("--memory-budget-mb")]
-budget = float(args[args.index("--memory-budget-mb") + 1]) if "--memory-budget-mb" in args else 1e9
-steps = int(args[args.index("--steps") + 1])
-settings = json.loads(Path(args[args.index("--settings") + 1]).read_text())
+parser = argparse.ArgumentParser()
+for name in ("--batch-size", "--steps", "--search-steps"):
+    parser.add_argument(name, type=int)
+parser.add_argument("--search", type=int, nargs="+", default=[])
+parser.add_argument("--memory-budget-mb", type=float, default=1e9)
+for name in ("--settings", "--base-model", "--blocks", "--output"):
+    parser.add_argument(name, type=Path)
+args = parser.parse_args()
+settings = json.loads(args.settings.read_text())
 with open(Path(__file__).with_name("calls"), "a") as stream:
-    print(settings["method"], sizes, steps, file=stream)
+    print(json.dumps([settings["method"], args.batch_size, args.steps, args.search, args.search_steps]), file=stream)
+sizes = [*([args.batch_size] if args.batch_size else []), *args.search]
 results = []
 for size in sizes:
     peak = 100 + 50 * size
-    results.append({"batch_size": size, "fits": peak <= budget, "peak_mb": peak, "baseline_mb": 90,
+    results.append({"batch_size": size, "fits": peak <= args.memory_budget_mb, "peak_mb": peak, "baseline_mb": 90,
         "tokens_per_second": 7.0, "matmul_peak_share": 0.5, "loss": 2.0, "trainable_parameters": 3,
         "parameters": 4, "adapter_mb": 0.1})
-    if peak > budget:
+    if not results[-1]["fits"]:
         break
-Path(args[args.index("--output") + 1]).write_text(json.dumps(results))
+whole = args.output.with_suffix(".part")
+whole.write_text(json.dumps(results))
+whole.replace(args.output)
 """
 
 
@@ -218,15 +225,23 @@ def test_measurements_of_a_ladder(run_ladder, tmp_path):
     assert chunked["probes"][0] == {"batch_size": 2, "fits": True, "peak_mb": 200}
     assert {"batch_size": 11, "fits": False, "peak_mb": 650} in chunked["probes"]
     assert chunked["estimate"]["total"] > chunked["estimate"]["overhead"]
-    calls = (tmp_path / "calls").read_text().splitlines()
-    assert calls[0] == "full [2] 4"
-    # A fully trained model is tried for two steps, an adapter for one, after it was measured for four.
-    steps = {
-        method: [int(call.split()[-1]) for call in calls if call.startswith(method)] for method in ("full", "lora")
-    }
-    assert steps["full"] == [4, *[2] * (len(steps["full"]) - 1)]
-    assert steps["lora"] == [4, *[1] * (len(steps["lora"]) - 1)]
-    assert min(len(steps["full"]), len(steps["lora"])) > 1
+    calls = [json.loads(line) for line in (tmp_path / "calls").read_text().splitlines()]
+    # Each rung is measured once, for four steps, and first in its process; what is tried then is larger.
+    assert [(method, batch, steps) for method, batch, steps, *_ in calls if batch] == [("full", 2, 4), ("lora", 2, 4)]
+    assert all(min(sizes) > 2 for *_, sizes, _ in calls)
+    # A fully trained model is tried for two steps, an adapter for one.
+    assert {(method, steps) for method, *_, steps in calls} == {("full", 2), ("lora", 1)}
+
+
+def test_the_guess_is_what_fits_by_the_estimate_and_what_it_fell_short_by():
+    ladder = SimpleNamespace(
+        ladder=SimpleNamespace(memory_budget_mb=620), estimate=lambda rung, size: SimpleNamespace(total=100 + 50 * size)
+    )
+    guess = partial(climb_memory_ladder.Ladder.guess, ladder, None)
+    assert guess(0, 2, 33) == 10  # 100 + 50 x 10 <= 620 < 100 + 50 x 11
+    assert guess(100, 2, 33) == 8
+    assert guess(0, 2, 6) == 5
+    assert guess(5000, 2, 33) == 3  # at least one more than is known to fit
 
 
 def test_finished_rungs_are_kept_while_their_settings_stay(run_ladder, tmp_path):
@@ -289,12 +304,12 @@ def test_settings_that_are_wrong_are_named(run_ladder):
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_the_watchdog_stops_a_process_above_its_budget(tmp_path):
     grow = "import time\nheld = bytearray(b'x') * 150_000_000\ntime.sleep(60)"
-    code, peak, stopped = watch([sys.executable, "-c", grow], tmp_path / "log", budget_mb=100)
+    code, peak, stopped = watch([sys.executable, "-c", grow], tmp_path / "log", lambda: 100)
     assert stopped
     assert code == -9
     assert peak > 100
     small = "import time\ntime.sleep(0.3)"
-    code, peak, stopped = watch([sys.executable, "-c", small], tmp_path / "log", budget_mb=100)
+    code, peak, stopped = watch([sys.executable, "-c", small], tmp_path / "log", lambda: 100)
     assert (code, stopped) == (0, False)
     assert 1 < peak < 100
 
@@ -329,12 +344,13 @@ def run_child(tmp_path, blocks, monkeypatch):
     """Run the child here, with a stand-in for the training; returns its output."""
     from frugal.llm import training
 
-    def run(train_for_measurement, sizes=(2,), budget=None):
+    def run(train_for_measurement, measure=True, search=(), budget=None):
         monkeypatch.setattr(training, "train_for_measurement", train_for_measurement, raising=False)
         settings, output = tmp_path / "settings.json", tmp_path / "out.json"
         settings.write_text(json.dumps({"run": RUN, "method": "lora"}))
-        command = ["x", "--settings", settings, "--base-model", tmp_path, "--blocks", blocks, "--steps", 2]
-        command += ["--output", output, "--batch-size", *sizes]
+        command = ["x", "--settings", settings, "--base-model", tmp_path, "--blocks", blocks, "--output", output]
+        command += ["--batch-size", 2, "--steps", 2] if measure else []
+        command += ["--search", *search, "--search-steps", 1] if search else []
         command += [] if budget is None else ["--memory-budget-mb", budget]
         monkeypatch.setattr(sys, "argv", [str(part) for part in command])
         measure_memory.main()
@@ -368,11 +384,19 @@ def test_the_child_measures_ascending_batches_up_to_the_budget(run_child):
         asked.append((size, len(blocks), method, steps))
         return trained(1000 * size)
 
-    results = run_child(train_for_measurement, sizes=(1, 2, 4), budget=1500)
-    assert asked == [(1, 2, "lora", 2), (2, 4, "lora", 2)]  # batch x steps blocks; 4 is not tried any more
-    assert [(one["batch_size"], one["fits"], one["peak_mb"]) for one in results] == [(1, True, 1000), (2, False, 2000)]
+    results = run_child(train_for_measurement, search=(3, 4, 6), budget=3500)
+    # The measurement, then the tries, of batch x steps blocks; 6 is not tried any more.
+    assert asked == [(2, 4, "lora", 2), (3, 3, "lora", 1), (4, 4, "lora", 1)]
+    found = [(one["batch_size"], one["fits"], one["peak_mb"]) for one in results]
+    assert found == [(2, True, 2000), (3, True, 3000), (4, False, 4000)]
     assert results[0]["loss"] == 2.5
     assert 50 < results[0]["baseline_mb"] < 4000
+    assert [one["batch_size"] for one in run_child(train_for_measurement, measure=False, search=(3,))] == [3]
+
+
+def test_a_measurement_above_the_budget_is_finished_and_nothing_larger_tried(run_child):
+    (result,) = run_child(lambda *_: trained(2000), search=(3, 4), budget=1500)
+    assert (result["fits"], result["peak_mb"], result["tokens_per_second"]) == (False, 2000, 32.0)
 
 
 def test_an_allocation_that_fails_is_a_data_point(run_child):
