@@ -29,6 +29,14 @@ def code_hash(script: Path | str) -> str:
 
     Comments, docstrings and layout do not count.
     """
+    digest = hashlib.sha256()
+    for file, code in sorted(modules_of(script).items()):
+        digest.update(f"{file.name}\0{code}\0".encode())
+    return digest.hexdigest()
+
+
+def modules_of(script: Path | str) -> dict[Path, str]:
+    """``script`` and all `frugal` modules that it imports, however deep: file to code without comments."""
     pending, seen = [Path(script).resolve()], {}
     while pending:
         file = pending.pop()
@@ -37,10 +45,7 @@ def code_hash(script: Path | str) -> str:
         code, imported = _read(file)
         seen[file] = code
         pending.extend(imported)
-    digest = hashlib.sha256()
-    for file in sorted(seen):
-        digest.update(f"{file.name}\0{seen[file]}\0".encode())
-    return digest.hexdigest()
+    return seen
 
 
 @cache

@@ -1,0 +1,2 @@
+# Snakemake runs this in the new environment: one that is broken stops a study before its first job.
+python -c "import peft, torch, transformers"
