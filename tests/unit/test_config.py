@@ -56,8 +56,14 @@ BROKEN = [
     (
         f"{MP}.backend",
         "unsloth",
-        r"movie_preference: backend 'unsloth' needs a GPU: set training.gpus to 1 or more",
+        r"movie_preference: backend 'unsloth' needs a GPU: set training.gpus to 1, or",
     ),
+    (
+        f"{MP}.variants",
+        {"fast": {"backend": "unsloth", "training": {"gpus": 2}}},
+        r"backend 'unsloth' trains on one GPU: set training.gpus and training.nodes to 1, or",
+    ),
+    (f"{MP}.training.nodes", 0, r"training.nodes: must be greater than or equal to 1, got 0"),
     (f"{MP}.seed", -1, r"movie_preference.seed: must be greater than or equal to 0, got -1"),
     (f"{MP}.learning_rate", 1, r"movie_preference.learning_rate: unknown key"),
     (f"{MP}.split.test_users", 0, r"split.test_users: must be greater than 0, got 0"),

@@ -95,23 +95,35 @@ def test_a_local_copy_needs_no_network(server: FaultyServer, archive: bytes, tmp
     assert contents(tmp_path / "raw")["ratings.csv"] == RATINGS
 
 
-@pytest.mark.parametrize("way", ["downloads", "local"])
-def test_a_local_copy_that_differs_names_both_sums(
-    server: FaultyServer, archive: bytes, tmp_path: Path, way: str
-) -> None:
-    wrong = tmp_path / "dl" / "small.zip"
-    wrong.parent.mkdir()
+def test_a_local_copy_that_differs_names_both_sums(server: FaultyServer, archive: bytes, tmp_path: Path) -> None:
+    wrong = tmp_path / "small.zip"
     wrong.write_bytes(archive + b"x")
     with pytest.raises(FrugalError, match=f"{sha256(archive + b'x')}, expected {sha256(archive)}"):
-        fetch(
-            "small",
-            entry(web(server, archive)),
-            tmp_path / "raw",
-            downloads=wrong.parent,
-            local=wrong if way == "local" else None,
-        )
+        fetch("small", entry(web(server, archive)), tmp_path / "raw", downloads=tmp_path / "dl", local=wrong)
     assert wrong.exists()
     assert not (tmp_path / "raw").exists()
+
+
+def test_a_download_that_was_cut_off_is_set_aside_and_fetched_again(
+    server: FaultyServer, archive: bytes, tmp_path: Path
+) -> None:
+    half = tmp_path / "small.zip"
+    half.write_bytes(archive[:100])
+    fetch("small", entry(web(server, archive)), tmp_path / "raw", downloads=tmp_path, patience=QUICK)
+    assert contents(tmp_path / "raw")["ratings.csv"] == RATINGS
+    assert half.read_bytes() == archive
+    assert (tmp_path / "small.zip.broken").read_bytes() == archive[:100]
+
+
+def test_without_a_network_a_wrong_file_in_the_downloads_is_named(
+    server: FaultyServer, archive: bytes, tmp_path: Path
+) -> None:
+    (tmp_path / "small.zip").write_bytes(archive + b"x")
+    server.faults = [404]
+    with pytest.raises(FrugalError, match="none of its sources can be used") as caught:
+        fetch("small", entry(web(server, archive)), tmp_path / "raw", downloads=tmp_path, patience=QUICK)
+    assert f"{sha256(archive + b'x')}, expected {sha256(archive)}; it is small.zip.broken now" in str(caught.value)
+    assert f"{server.url('small.zip')}: the server answers 404" in str(caught.value)
 
 
 def test_local_paths_that_lead_nowhere(server: FaultyServer, archive: bytes, tmp_path: Path) -> None:

@@ -1,7 +1,16 @@
 """Errors that a user can act on, and the guard that prints them without a traceback."""
 
+import errno
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from frugal.interruption import end_with_snakemake
+
+#: What a disk can refuse at any moment, by error number, and what to do about it.
+DISK_FAULTS = {errno.ENOSPC: "make room", errno.EDQUOT: "make room", errno.EROFS: "make it writable"}
 
 
 class FrugalError(Exception):
@@ -13,15 +22,52 @@ class FrugalError(Exception):
 
 def run_script(main: Callable[[], int | None]) -> None:
     """Run a script's ``main`` and exit: 0, its own code, or 1 after a readable `FrugalError`."""
+    end_with_snakemake()
     try:
         code = main()
     except FrugalError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         code = 1
     except KeyboardInterrupt:
         print("error: interrupted; run the same command again to continue", file=sys.stderr)
         code = 130
+    except Exception as error:
+        if not (fault := _disk_fault(error)):
+            raise
+        print(f"error: {printable(fault)}, and run the same command again to continue", file=sys.stderr)
+        code = 1
     sys.exit(code or 0)
+
+
+def _disk_fault(error: Exception) -> str | None:
+    """What the disk refused and what to do, if that is what an exception is about; libraries wrap the system's own."""
+    for number, advice in DISK_FAULTS.items():
+        reason = os.strerror(number)
+        if getattr(error, "errno", None) == number or reason in str(error):
+            file = getattr(error, "filename", None)
+            return f"{file or 'a file'}: {reason}: {advice}"
+    return None
+
+
+@contextmanager
+def blaming(file: Path | str, problem: str, advice: str = "") -> Iterator[None]:
+    """Whatever a damaged or hostile file causes in a library that reads it is a `FrugalError`.
+
+    A lack of memory stays what it is.
+    """
+    try:
+        yield
+    except Exception as error:
+        lacks_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+        named = isinstance(error, FrugalError) and str(file) in str(error)
+        if named or lacks_memory or "can't allocate" in str(error):
+            raise
+        raise FrugalError(f"{file}: {problem}: {first_line(error)}{advice}") from None
+
+
+def printable(text: str) -> str:
+    """``text`` with what would steer a terminal, such as names from an archive can hold, spelled out."""
+    return "".join(c if c == "\n" or c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def first_line(error: BaseException) -> str:

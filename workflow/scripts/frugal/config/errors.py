@@ -1,13 +1,18 @@
 """Turn pydantic's complaints into messages that name the file, the key and the nearest known key."""
 
 import difflib
+import json
+import re
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from frugal.errors import FrugalError
+from frugal.config.limits import check_limits
+from frugal.errors import FrugalError, first_line
 
 T = TypeVar("T", bound=BaseModel)
+#: What pydantic puts into the path of a value that a function has checked.
+VALIDATOR = re.compile(r"function-(before|after|wrap|plain)\[")
 
 
 def validate(model: type[T], data: Any, *, file: str, prefix: tuple[str, ...] = ()) -> T:
@@ -22,6 +27,7 @@ def validate(model: type[T], data: Any, *, file: str, prefix: tuple[str, ...] = 
     Raises:
         FrugalError: one line for each fault, all faults at once.
     """
+    check_limits(data, file=file, prefix=prefix)
     if not isinstance(data, dict):
         where = ".".join(prefix) or "the file"
         raise FrugalError(f"{file}: {where}: expected keys and values, got {describe(data)}")
@@ -32,13 +38,25 @@ def validate(model: type[T], data: Any, *, file: str, prefix: tuple[str, ...] = 
         raise FrugalError("\n".join(f"{file}: {line}" for line in dict.fromkeys(lines))) from None
 
 
+def parse_settings(text: str, option: str) -> Any:
+    """The JSON that a script's ``option`` was given.
+
+    Raises:
+        FrugalError: it is not JSON.
+    """
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise FrugalError(f"{option}: not JSON: {first_line(error)}") from None
+
+
 def explain(model: type[BaseModel], error: dict[str, Any], prefix: tuple[str, ...] = ()) -> str:
     """One line for one of pydantic's error records: ``path.to.key: what is wrong``."""
-    location = [str(part) for part in error["loc"] if not str(part).startswith("function-")]
+    location = [str(part) for part in error["loc"] if not VALIDATOR.match(str(part))]
     path = ".".join([*prefix, *location])
     kind, context = error["type"], error.get("ctx", {})
     if kind == "extra_forbidden":
-        return f"{path}: unknown key{nearest(location[-1], known_keys(model, location[:-1]))}"
+        return f"{path}: unknown key{nearest(str(error['loc'][-1]), known_keys(model, location[:-1]))}"
     if kind == "missing":
         return f"{path}: this key is required"
     if kind == "value_error":
@@ -85,5 +103,8 @@ def describe(value: Any) -> str:
     """A value as a user would write it, cut when long."""
     if value is None:
         return "nothing"
-    text = repr(value)
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # an integer of thousands of digits, or lists without end
+        return f"a value of type {type(value).__name__}"
     return text if len(text) <= 60 else text[:57] + "..."

@@ -17,7 +17,10 @@ def check_trackers(trackers: list[str]) -> list[str]:
     """Every named tracker is installed."""
     for tracker in trackers:
         if find_spec(tracker) is None:
-            raise ValueError(f"{tracker} is not installed; install it (pip install {tracker}) or leave it out")
+            raise ValueError(
+                f"{tracker} is not installed; install it (pip install -r envs/trackers.txt -c envs/requirements.txt) "
+                "or leave it out"
+            )
     return trackers
 
 
@@ -66,7 +69,7 @@ class TrainingSettings(Settings):
 
     num_train_epochs: float = Field(1, gt=0)
     max_steps: int = Field(-1, ge=-1, description="Optimiser steps; -1 leaves it to num_train_epochs.")
-    per_device_train_batch_size: int = Field(1, ge=1)
+    per_device_train_batch_size: int = Field(1, ge=1, description="Rows of each process in one forward pass.")
     gradient_accumulation_steps: int = Field(8, ge=1)
     learning_rate: float = Field(2e-4, gt=0, lt=1)
     lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup"] = "linear"
@@ -101,9 +104,17 @@ class TrainingSettings(Settings):
     deadline_minutes: float | None = Field(
         None,
         gt=0,
-        description="Save and stop after so long; the same command continues. For walltime limits.",
+        description="Save and stop after so long; the same command continues. SLURM's limits are known without it.",
     )
-    gpus: int = Field(0, ge=0, le=1, description="0 trains on the CPU, 1 on a GPU.")
+    gpus: int = Field(
+        0,
+        ge=0,
+        le=64,
+        description="0 trains on the CPU; 2 or more start torchrun, and a step learns from so many times the rows.",
+    )
+    nodes: int = Field(
+        1, ge=1, le=64, description="Machines that train together, each with `gpus` GPUs; 2 or more need SLURM."
+    )
     report_to: list[Literal["mlflow", "tensorboard", "wandb"]] = Field(
         [], description="Experiment trackers; each must be installed."
     )
@@ -127,8 +138,11 @@ class AdapterRun(Settings):
     @model_validator(mode="after")
     def _backend_fits(self) -> Self:
         if self.backend == "unsloth" and self.training.gpus == 0:
+            raise ValueError("backend 'unsloth' needs a GPU: set training.gpus to 1, or backend to 'transformers'")
+        if self.backend == "unsloth" and (self.training.gpus, self.training.nodes) != (1, 1):
             raise ValueError(
-                "backend 'unsloth' needs a GPU: set training.gpus to 1 or more, or backend to 'transformers'"
+                "backend 'unsloth' trains on one GPU: set training.gpus and training.nodes to 1, or backend to "
+                "'transformers'"
             )
         if self.backend == "unsloth" and self.lora.use_dora:
             raise ValueError("backend 'unsloth' has no DoRA: set lora.use_dora to false, or backend to 'transformers'")

@@ -59,7 +59,7 @@ class ModelSettings(Settings):
         "dot", description="'cosine' normalises embeddings and states: fewer epochs, and rare items get a chance."
     )
     cosine_scale: float = Field(14.0, gt=0, description="The factor on cosines before the softmax.")
-    user_embedding_size: int = Field(64, ge=1, description="ssept only.")
+    user_embedding_size: int = Field(64, ge=1, le=8192, description="ssept only.")
     sse_user_probability: float = Field(
         0.9, ge=0, le=1, description="ssept only: a user's id is replaced, in training."
     )
@@ -89,7 +89,7 @@ class LossSettings(Settings):
         "cross_entropy",
         description="'cross_entropy' is exact, in chunks; 'sampled_softmax' is for catalogues of 10^5 items and more.",
     )
-    negatives: int = Field(1024, ge=1, description="sampled_softmax only: items drawn for each batch.")
+    negatives: int = Field(1024, ge=1, le=10**7, description="sampled_softmax only: items drawn for each batch.")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
         description="Of the loss's matrix products, most of the work. 'auto' follows training.precision, and takes "
@@ -118,11 +118,21 @@ class TrainingSettings(Settings):
     )
     logging_steps: int = Field(10, ge=1)
     deadline_minutes: float | None = Field(
-        None, gt=0, description="Save and stop after so long; the same command continues. For walltime limits."
+        None,
+        gt=0,
+        description="Save and stop after so long; the same command continues. SLURM's limits are known without it.",
     )
     profile_steps: int = Field(0, ge=0, le=1000, description="Profile so many steps into profile/ (PyTorch profiler).")
-    threads: int = Field(1, ge=1, description="CPU threads; small models gain little from a second one.")
-    gpus: int = Field(0, ge=0, le=64, description="0 trains on the CPU; 2 or more start torchrun.")
+    threads: int = Field(1, ge=1, le=1024, description="CPU threads; small models gain little from a second one.")
+    gpus: int = Field(
+        0,
+        ge=0,
+        le=64,
+        description="0 trains on the CPU; 2 or more start torchrun, and a step learns from so many times the windows.",
+    )
+    nodes: int = Field(
+        1, ge=1, le=64, description="Machines that train together, each with `gpus` GPUs; 2 or more need SLURM."
+    )
     report_to: list[Literal["mlflow", "tensorboard", "wandb"]] = Field(
         [], description="Experiment trackers; each must be installed."
     )
@@ -182,15 +192,15 @@ class EvaluationSettings(Settings):
     cutoffs: list[int] = Field([5, 10, 20], min_length=1)
     batch_size: int = Field(256, ge=1)
     sampled_negatives: int | None = Field(
-        100, ge=1, description="Also rank among so many random items: not comparable."
+        100, ge=1, le=100_000, description="Also rank among so many random items: not comparable."
     )
     bootstrap_samples: int = Field(2000, ge=100, le=100000)
 
     @field_validator("cutoffs")
     @classmethod
     def _has_ten(cls, cutoffs):
-        if 10 not in cutoffs or min(cutoffs) < 1 or len(set(cutoffs)) < len(cutoffs):
-            raise ValueError("must be different whole numbers above 0, 10 among them")
+        if 10 not in cutoffs or min(cutoffs) < 1 or max(cutoffs) > 10_000 or len(set(cutoffs)) < len(cutoffs):
+            raise ValueError("must be different whole numbers above 0, 10 among them, 10000 at most")
         return sorted(cutoffs)
 
 
@@ -202,7 +212,7 @@ class EfficiencySettings(Settings):
     item_count: int = Field(ge=2)
     batch_size: int = Field(8, ge=1)
     steps: int = Field(5, ge=2, description="Measured steps, after one that is not.")
-    timeout_minutes: float = Field(30, gt=0, description="For each measurement.")
+    timeout_minutes: float = Field(30, gt=0, le=100_000, description="For each measurement.")
 
 
 class RecommenderRun(Settings):

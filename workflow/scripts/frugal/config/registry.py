@@ -13,6 +13,7 @@ from pydantic import Field, PositiveInt, field_validator, model_validator
 from frugal.config.base import Settings
 from frugal.config.errors import nearest, validate
 from frugal.config.yaml_files import read_yaml
+from frugal.data import RECORD
 from frugal.errors import FrugalError
 
 # "files" keeps the members as they are: anything that is neither interactions nor text.
@@ -94,7 +95,7 @@ class FileSource(Settings):
     @field_validator("file")
     @classmethod
     def _plain_name(cls, value: str | None) -> str | None:
-        if value is not None and (Path(value).name != value or value.startswith(".")):
+        if value is not None and (not value or Path(value).name != value or value.startswith(".")):
             raise ValueError(f"must be a plain file name, got '{value}'")
         return value
 
@@ -108,10 +109,13 @@ class FileSource(Settings):
     @field_validator("encoding")
     @classmethod
     def _ascii_compatible(cls, value: str | None) -> str | None:
-        # Lines are cut as bytes before they are decoded, which only such encodings allow.
+        # Lines are cut as bytes before they are decoded, which only such encodings allow. Shifts and escapes, as of
+        # utf-7, would make other letters of these.
+        letters = f"{''.join(map(chr, range(128)))}\\u0041"
         try:
-            compatible = value is None or "\n,0a".encode(codecs.lookup(value).name) == b"\n,0a"
-        except (LookupError, UnicodeError):
+            known = codecs.lookup(value or "utf-8").name
+            compatible = letters.encode(known) == letters.encode("ascii") and letters.encode().decode(known) == letters
+        except (LookupError, ValueError):
             compatible = False
         if not compatible:
             raise ValueError(f"must be utf-8 or an encoding of one byte a letter such as latin-1, got '{value}'")
@@ -120,12 +124,18 @@ class FileSource(Settings):
     @model_validator(mode="after")
     def _consistent(self) -> "FileSource":
         names = [PurePosixPath(member).name for member in self.members.values()]
+        if {"", "..", RECORD} & set(names):
+            raise ValueError(f"each of members must be the path of a file, and none may be called {RECORD}")
         if len(set(names)) < len(names):
             raise ValueError("two members have the same file name; they are kept side by side in one folder")
         if self.members and self.format in INTERACTION_FORMATS and "ratings" not in self.members:
             raise ValueError("members must name 'ratings', the file of interactions")
         if self.format == "wikitext" and set(self.members) != set(SPLITS):
             raise ValueError("members must name the files of 'train', 'validation' and 'test'")
+        try:
+            (self.separator or "").encode(self.encoding or "utf-8")
+        except UnicodeEncodeError:
+            raise ValueError(f"separator: the encoding {self.encoding} has no '{self.separator}'") from None
         if self.format in ("csv", "parquet") and self.columns is None:
             raise ValueError("the format csv or parquet needs 'columns' with at least 'user' and 'item'")
         return self
@@ -191,7 +201,7 @@ class PackageSource(FileSource):
 class PathSource(FileSource):
     """A file, an archive or a folder on this machine."""
 
-    path: str
+    path: str = Field(min_length=1)
 
     @property
     def file_name(self) -> str:
@@ -268,7 +278,7 @@ class DatasetEntry(Entry):
     pdf_reader: Literal["pypdf", "PyPDF2"] = Field(
         "pypdf", description="'PyPDF2' is what the original used; it is no longer maintained."
     )
-    page_seconds: float = Field(20, gt=0, description="A PDF page that takes longer is skipped and recorded.")
+    page_seconds: float = Field(20, gt=0, le=86400, description="A PDF page that takes longer is skipped and recorded.")
     max_pages: PositiveInt | None = Field(None, description="Pages of a PDF to read at most; the rest is recorded.")
 
     @model_validator(mode="after")
@@ -302,7 +312,9 @@ def _web_address(value: str) -> str:
 
 
 def _last_part(url: str) -> str:
-    return PurePosixPath(unquote(urlsplit(url).path)).name
+    """The file name that an address ends in; empty where that is none, or none to be written under."""
+    name = PurePosixPath(unquote(urlsplit(url).path)).name
+    return name if name.isprintable() and not name.startswith(".") else ""
 
 
 def load_datasets(path: Path | str) -> dict[str, DatasetEntry]:

@@ -3,7 +3,7 @@
 import copy
 import re
 from collections.abc import Iterable
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
 from pydantic import Field
@@ -34,6 +34,23 @@ AROUND_RUNS = ("variants", "efficiency", "ladder")
 #: Folders of an experiment that are no variants.
 TAKEN = (BASE, "efficiency", "ladder", "rating")
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+#: Folders are called so, and logs and temporary files a little longer.
+LONGEST_NAME = 80
+
+
+class ReportSettings(Settings):
+    """What the report holds beside the study's own results."""
+
+    compare: dict[Annotated[str, Field(pattern=r"^[\w.-][\w. -]{0,39}$")], str] = Field(
+        {},
+        description="Results of other studies or machines, to stand beside these: the name that the report gives "
+        "them, and their folder, such as results/full.",
+    )
+    threats: list[str] = Field(
+        [],
+        description="Sentences on the study's validity that no result file can know, such as how its settings were "
+        "chosen; they stand among the threats to validity.",
+    )
 
 
 class Study(Settings):
@@ -41,12 +58,14 @@ class Study(Settings):
 
     study: str = Field(
         pattern=r"^[a-z0-9][a-z0-9_-]*$",
+        max_length=LONGEST_NAME,
         description="Names the folder below results/ that takes the results.",
     )
     local_paths: dict[str, str] = Field(
         {},
         description="Your own copy of a data set or model: its name, and the file or folder that holds it.",
     )
+    report: ReportSettings = ReportSettings()
     movie_preference: MoviePreference
     ssept: SSEPT
     bert4rec: BERT4Rec
@@ -99,9 +118,10 @@ def load_study(data: dict[str, Any], file: str) -> Study:
     study = validate(Study, data, file=file)
     for experiment in RUN_MODELS:
         for variant in getattr(study, experiment).variants:
-            if not NAME.fullmatch(variant) or variant in TAKEN or variant.startswith("baseline_"):
+            taken = variant in TAKEN or variant.startswith("baseline_")
+            if not NAME.fullmatch(variant) or len(variant) > LONGEST_NAME or taken:
                 raise FrugalError(
-                    f"{file}: {experiment}.variants.{variant}: a variant's name is made of a-z, 0-9, _ and -; "
+                    f"{file}: {experiment}.variants.{variant[:100]}: a variant's name is made of a-z, 0-9, _ and -; "
                     f"{', '.join(map(repr, TAKEN))} and names that begin with 'baseline_' are taken"
                 )
             resolve(data, experiment, variant, file)
@@ -158,8 +178,8 @@ def overlay(base: dict[str, Any], changes: Any, file: str, prefix: tuple[str, ..
         raise FrugalError(f"{file}: {'.'.join(prefix)}: expected keys and values, got {describe(changes)}")
     merged = copy.deepcopy(base)
     for key, value in changes.items():
-        if isinstance(merged.get(key), dict) or isinstance(value, dict):
-            value = overlay(merged.get(key) or {}, value, file, (*prefix, str(key)))
+        if isinstance(merged.get(key), dict):
+            value = overlay(merged[key], value, file, (*prefix, str(key)))
         merged[key] = value
     return merged
 

@@ -5,10 +5,11 @@ import errno
 import gzip
 import lzma
 import shutil
+import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -25,11 +26,15 @@ DAMAGED = (
     gzip.BadGzipFile,
     zlib.error,
     lzma.LZMAError,
+    struct.error,
     EOFError,
+    MemoryError,
     NotImplementedError,
     RuntimeError,
     ValueError,
 )
+# What compressed files begin with, and what reads them.
+COMPRESSED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
 
 
 @dataclass
@@ -142,7 +147,7 @@ def _unpack_zip(archive: Path, members: Mapping[str, str], target: Path, meter: 
         for member in _present(archive, members, infos):
             info = infos[member]
             # The upper half of external_attr holds the Unix mode; 0o12 is a symbolic link.
-            if info.is_dir() or info.external_attr >> 28 == 0o12:
+            if member.endswith("/") or info.external_attr >> 28 == 0o12:
                 raise FrugalError(f"{archive}: {member} is not a plain file")
             if info.flag_bits & 1:
                 raise FrugalError(f"{archive}: {member} is encrypted; hand in a copy without a password")
@@ -150,16 +155,31 @@ def _unpack_zip(archive: Path, members: Mapping[str, str], target: Path, meter: 
                 _copy(stream, target / PurePosixPath(member).name, meter)
 
 
+class Metered:
+    """The bytes behind the compression of ``archive``, counted: nobody who reads them is led to fill the memory."""
+
+    def __init__(self, stream: IO[bytes], archive: Path, limits: Limits) -> None:
+        self.stream, self.meter = stream, _Meter(archive, limits)
+
+    def read(self, size: int = -1) -> bytes:
+        data = self.stream.read(size)
+        self.meter.add(len(data))
+        return data
+
+
 def _unpack_tar(archive: Path, members: Mapping[str, str], target: Path, meter: _Meter) -> None:
     wanted, names = set(members.values()), []
-    with tarfile.open(archive, "r:*") as bundle:
+    # Read as a stream, a megabyte at a time: headers may claim any length, and skipping a member unpacks it all the
+    # same. What is written is counted apart, since a sparse member has more bytes than the archive.
+    with (
+        _opener(archive)(archive, "rb") as unpacked,
+        tarfile.open(fileobj=Metered(unpacked, archive, meter.limits), mode="r|", bufsize=CHUNK) as bundle,
+    ):
         for info in bundle:
             _refuse_escape(archive, info.name)
             names.append(info.name)
             name = info.name.removeprefix("./")
             if name not in wanted:
-                # Skipping a member of a compressed archive unpacks it all the same.
-                meter.add(info.size)
                 continue
             stream = bundle.extractfile(info) if info.isreg() else None
             if stream is None:
@@ -199,17 +219,33 @@ def _kind(path: Path) -> str:
         magic = stream.read(8)
     if magic.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return "zip"
-    try:
-        if tarfile.is_tarfile(path):
-            return "tar"
-    except (*DAMAGED, OSError):
-        # A cut or damaged compressed file: unpacking it as what it claims to be gives the readable error.
-        pass
+    if _is_tar(path):
+        return "tar"
     if magic.startswith(b"\x1f\x8b"):
         return "tar" if path.name.endswith((".tar.gz", ".tgz")) else "gz"
     if magic.startswith(b"BZh"):
         return "tar" if path.name.endswith((".tar.bz2", ".tbz2")) else "bz2"
     return "plain"
+
+
+def _opener(path: Path) -> Callable[..., IO[bytes]]:
+    """What opens a file to give the bytes behind its compression."""
+    with open(path, "rb") as stream:
+        magic = stream.read(8)
+    return next((opener for start, opener in COMPRESSED.items() if magic.startswith(start)), open)
+
+
+def _is_tar(path: Path) -> bool:
+    """Whether the first block is a tar header, or the zeros that end an archive without members."""
+    try:
+        with _opener(path)(path, "rb") as stream:
+            block = stream.read(tarfile.BLOCKSIZE)
+        if block != bytes(tarfile.BLOCKSIZE):
+            tarfile.TarInfo.frombuf(block, tarfile.ENCODING, "surrogateescape")
+    except (*DAMAGED, OSError):
+        # A cut or damaged compressed file: unpacking it as what it claims to be gives the readable error.
+        return False
+    return True
 
 
 def _free(target: Path) -> str:

@@ -17,12 +17,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from frugal.config.language_modeling import CorpusSettings
-from frugal.errors import FrugalError, first_line
+from frugal.data.prepared import read_columns
+from frugal.errors import FrugalError, blaming
 from frugal.files import atomic_path, write_json
 
 PARTS = ("train", "validation", "test")
 DOCUMENTS_AT_ONCE = 8
 ROW_GROUP_TOKENS = 2**18
+NAMES = pa.schema({"document": pa.string()})
+AGAIN = "; make it again with the rule prepare_documents"
 BLOCKS = pa.schema({"input_ids": pa.list_(pa.int32()), "segment_lengths": pa.list_(pa.int32())})
 TEXTS = pa.schema(
     {"document": pa.string(), "input_ids": pa.list_(pa.int32()), "words": pa.int64(), "bytes": pa.int64()}
@@ -91,17 +94,13 @@ class Corpus:
 
     def __init__(self, path: Path, settings: CorpusSettings, seed: int) -> None:
         self.path = path
-        try:
+        names = read_columns(path, NAMES, "prepare_documents")
+        with blaming(path, "cannot be read", AGAIN):
             self.file = pq.ParquetFile(path)
-            names = self.file.read(["document", "split"]).select(["document", "split"])
-        except (OSError, pa.ArrowInvalid, KeyError) as error:
-            raise FrugalError(
-                f"{path}: cannot be read: {first_line(error)}; make it again with the rule prepare_documents"
-            ) from None
+            own = self.file.read(["split"])["split"].to_pylist()
         order = seeded_order(names["document"].to_pylist(), seed)
         #: int, (documents,): the place of each row in an order that only names and seed decide.
         self.rank = np.argsort(order)
-        own = names["split"].to_pylist()
         if any(own):
             self.part = self._own_split(own)
         else:
@@ -131,12 +130,17 @@ class Corpus:
     def batches(self, part: str) -> Iterator[tuple[list[int], list[str], list[str]]]:
         """A few documents of one part at a time, in the order of the file: rows, names, texts."""
         first = 0
-        for batch in self.file.iter_batches(batch_size=DOCUMENTS_AT_ONCE, columns=["document", "text"]):
-            inside = np.flatnonzero(self.part[first : first + len(batch)] == part)
-            chosen = batch.take(pa.array(inside))
-            if len(inside):
-                yield (inside + first).tolist(), chosen["document"].to_pylist(), chosen["text"].to_pylist()
-            first += len(batch)
+        with blaming(self.path, "cannot be read", AGAIN):
+            for batch in self.file.iter_batches(batch_size=DOCUMENTS_AT_ONCE, columns=["document", "text"]):
+                inside = np.flatnonzero(self.part[first : first + len(batch)] == part)
+                chosen = batch.take(pa.array(inside))
+                if len(inside):
+                    names, texts = (chosen[column].cast(pa.string()) for column in ("document", "text"))
+                    texts.validate(full=True)
+                    if names.null_count or texts.null_count:
+                        raise ValueError("a document has no name or no text")
+                    yield (inside + first).tolist(), names.to_pylist(), texts.to_pylist()
+                first += len(batch)
 
     def texts(self, part: str) -> Iterator[tuple[list[str], list[str]]]:
         """Names and texts of one part, a few documents at a time."""

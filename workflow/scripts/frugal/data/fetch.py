@@ -44,8 +44,8 @@ def fetch(
 ) -> None:
     """Make the folder ``output``: the entry's members under their base names, and ``source.json``.
 
-    A local copy wins over the network: ``local``, else a file that already lies in ``downloads``.
-    The folder appears as a whole or not at all.
+    A local copy wins over the network: ``local``, else a file that already lies in ``downloads``. One that lies
+    there and is not what it must be is set aside, and fetched. The folder appears as a whole or not at all.
 
     Args:
         name: the entry's name in its table.
@@ -63,13 +63,15 @@ def fetch(
     if local is not None:
         source, path = _local_copy(name, sources, Path(local))
         return _finish(name, source, path, output, unchecked=path if path.is_dir() else None)
+    refused: list[str] = []
     for source in sources:
-        if isinstance(source, (UrlSource, PackageSource)) and (downloads / source.file_name).exists():
-            path = downloads / source.file_name
-            _demand(path, source)
+        if isinstance(source, (UrlSource, PackageSource)) and (path := downloads / source.file_name).exists():
+            if broken := _set_aside(path, source):
+                refused.append(broken)
+                say(f"{name}: {broken}")
+                continue
             say(f"{name}: using {path}")
             return _finish(name, source, path, output)
-    refused: list[str] = []
     for source in sources:
         try:
             path = _obtain(source, entry, downloads, patience or Patience())
@@ -159,7 +161,19 @@ def _demand(path: Path, source: FileSource) -> None:
     with disk_errors(path):
         problem = _check(source).problem(path)
     if problem:
-        raise FrugalError(f"{path}: {problem}; delete it to have it fetched again, or put the right file there")
+        raise FrugalError(f"{path}: {problem}; put the right file there")
+
+
+def _set_aside(path: Path, source: FileSource) -> str | None:
+    """Rename a file in the downloads that is not what it must be; returns what was wrong with it."""
+    with locked(path), disk_errors(path):
+        if not path.exists():
+            return f"{path}: another process has set it aside"
+        if not (problem := _check(source).problem(path)):
+            return None
+        aside = path.with_name(f"{path.name}.broken")
+        path.replace(aside)
+        return f"{path}: {problem}; it is {aside.name} now"
 
 
 def _finish(name: str, source: Any, path: Path, output: Path, unchecked: Path | None = None) -> None:

@@ -16,9 +16,10 @@ from frugal.data.archives import disk_errors
 from frugal.data.delimited import Dialect, read_delimited
 from frugal.data.movielens import RATINGS, Item, read_movielens_items
 from frugal.data.own import read_own_items, read_parquet, read_sequences
+from frugal.data.record import read_record
 from frugal.data.rows import INTEGER_ID, BadRows, RawInteractions, Rules
 from frugal.errors import FrugalError
-from frugal.files import atomic_path, read_json, sha256_file, write_json
+from frugal.files import atomic_path, sha256_file, write_json
 
 ITEM_SCHEMA = pa.schema(
     [
@@ -50,7 +51,12 @@ def prepare(
             not skip such rows.
     """
     raw = Path(raw)
-    record = _read_record(raw)
+    record = read_record(raw, INTERACTION_FORMATS, "interactions")
+    if "ratings" not in record["members"]:
+        raise FrugalError(
+            f"{raw / RECORD}: no file of interactions is named; add 'members: {{ratings: <file>}}' to the source in the "
+            "table"
+        )
     paths = {role: raw / member["file"] for role, member in record["members"].items()}
     skip = entry.on_bad_rows == "skip"
     bad, bad_items = BadRows(paths["ratings"], skip), BadRows(paths.get("items", raw), skip)
@@ -203,29 +209,6 @@ def renumber(ids: list[str], codes: np.ndarray) -> tuple[list[str], np.ndarray]:
     return [ids[code] for code in present], dense.astype(np.int32)
 
 
-def _read_record(raw: Path) -> dict[str, Any]:
-    path = raw / RECORD
-    try:
-        record = read_json(path)
-        form, members = record["format"], record["members"]
-    except FileNotFoundError:
-        raise FrugalError(f"{path}: is missing; fetch the data set first") from None
-    except (ValueError, KeyError, TypeError):
-        raise FrugalError(f"{path}: is damaged; fetch the data set again") from None
-    if form not in INTERACTION_FORMATS:
-        raise FrugalError(
-            f"{path}: the format '{form}' holds no interactions; those that do: {', '.join(INTERACTION_FORMATS)}"
-        )
-    if "ratings" not in members:
-        raise FrugalError(
-            f"{path}: no file of interactions is named; add 'members: {{ratings: <file>}}' to the source in the table"
-        )
-    for member in members.values():
-        if not (raw / member["file"]).is_file():
-            raise FrugalError(f"{raw / member['file']}: is missing; fetch the data set again")
-    return record
-
-
 def _read_ratings(record: dict[str, Any], path: Path, entry: DatasetEntry, bad: BadRows) -> RawInteractions:
     form, encoding = record["format"], record.get("encoding") or "utf-8"
     rules = Rules(entry.rating_range, integer_ids=form in RATINGS)
@@ -250,7 +233,7 @@ def _read_items(record: dict[str, Any], path: Path | None, bad: BadRows) -> list
     form, encoding = record["format"], record.get("encoding")
     if form in RATINGS:
         return read_movielens_items(path, form, encoding, bad)
-    columns = record.get("item_columns") or {"item": record["columns"]["item"] if record["columns"] else "item"}
+    columns = record.get("item_columns") or {"item": record.get("columns", {}).get("item", "item")}
     # The separator of sequences stands between items; their item file is plain CSV.
     separator = (record.get("separator") if form == "csv" else None) or ","
     return read_own_items(path, columns, separator, record["genre_separator"], encoding or "utf-8", bad)

@@ -29,6 +29,8 @@ from frugal.data.rows import (
 from frugal.errors import FrugalError, first_line
 
 LATEST_YEAR = np.iinfo(np.int16).max
+# Equal values pack well, but ids that are all equal are no data: a file with more rows was made to fill the memory.
+MOST_ROWS_A_BYTE = 10
 
 
 def read_sequences(path: Path, separator: str | None, encoding: str, rules: Rules, bad: BadRows) -> RawInteractions:
@@ -76,7 +78,7 @@ def read_parquet(path: Path, columns: dict[str, str], rules: Rules, bad: BadRows
     """
     table = _parquet_table(path, columns)
     if "timestamp" in columns and pa.types.is_timestamp(table["timestamp"].type):
-        seconds = pc.floor(pc.divide(pc.cast(table["timestamp"], pa.timestamp("us"), safe=False).cast("int64"), 1e6))
+        seconds = _seconds(path, table["timestamp"])
         table = table.set_column(table.column_names.index("timestamp"), "timestamp", seconds)
     fast = _parquet_fast(table, columns, rules)
     return fast or _parquet_slow(table, columns, rules, bad)
@@ -91,10 +93,40 @@ def _parquet_table(path: Path, columns: dict[str, str]) -> pa.Table:
                     f"{path}: has no column '{name}' for the {role}{nearest(name, names)}; "
                     f"its columns are {', '.join(names)[:200]}"
                 )
+        if pq.read_metadata(path).num_rows > MOST_ROWS_A_BYTE * path.stat().st_size:
+            raise FrugalError(f"{path}: states more rows than a file of its size can hold; it is not to be trusted")
         table = pq.read_table(path, columns=list(dict.fromkeys(columns.values())))
-    except (pa.ArrowException, OSError) as error:
+        # Reading does not look at the bytes: text may be no UTF-8, and offsets may lead anywhere.
+        table.validate(full=True)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise FrugalError(f"{path}: not a readable Parquet file: {first_line(error)}") from None
+    for role, name in columns.items():
+        if not _fits(table[name].type, role):
+            wanted = "numbers, text or times" if role == "timestamp" else "numbers or text"
+            raise FrugalError(f"{path}: the column '{name}' for the {role} is of type {table[name].type}, not {wanted}")
     return pa.table({role: table[name] for role, name in columns.items()})
+
+
+def _fits(kind: pa.DataType, role: str) -> bool:
+    """Whether a column's values are plain numbers or text, or what else this role may have."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    if role == "genres" and pa.types.is_list(kind):
+        kind = kind.value_type
+    if role == "timestamp" and pa.types.is_timestamp(kind):
+        return True
+    return not (pa.types.is_temporal(kind) or pa.types.is_nested(kind))
+
+
+def _seconds(path: Path, times: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Parquet timestamps as int64 seconds, rounded down; null stays null."""
+    ticks, second = times.cast(pa.int64()), {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[times.type.unit]
+    try:
+        # Division rounds towards zero.
+        before_1970 = pc.subtract_checked(ticks, second - 1)
+    except pa.ArrowInvalid:
+        raise FrugalError(f"{path}: a time is out of range: {pc.min(ticks)} {times.type.unit} since 1970") from None
+    return pc.divide(pc.if_else(pc.less(ticks, 0), before_1970, ticks), second)
 
 
 def _parquet_fast(table: pa.Table, columns: dict[str, str], rules: Rules) -> RawInteractions | None:

@@ -9,12 +9,13 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from frugal.config.movie_preference import MoviePreferenceRun, PairSettings
-from frugal.errors import FrugalError
+from frugal.errors import FrugalError, first_line
 
 PARTS = ("train", "validation", "test")
 CONTRASTIVE_INSTRUCTION = "Which of the two films would this user like better, and why?"
@@ -273,23 +274,55 @@ def to_jsonl(records: Iterable[dict[str, object]]) -> str:
     return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
 
 
-def read_jsonl(path) -> list[dict]:
+def read_jsonl(path: Path | str, scored: bool = False) -> list[dict]:
     """Read records written by `to_jsonl`.
 
+    Args:
+        scored: they also have what scoring needs: the pair and its kind, and where the liked film stands.
+
     Raises:
-        FrugalError: a line is not JSON or lacks a key; names the file and the line.
+        FrugalError: the file cannot be read, or a line is not JSON, or lacks a key or has another value there; names
+            the file and the line.
     """
-    records = []
-    with open(path, encoding="utf-8") as stream:
-        for number, line in enumerate(stream, start=1):
-            try:
-                record = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise FrugalError(f"{path}: line {number}: not JSON ({error.msg}); make the file again") from None
-            missing = {"instruction", "input", "output"} - set(record)
-            if missing:
-                raise FrugalError(f"{path}: line {number}: no {', '.join(sorted(missing))}; make the file again")
-            records.append(record)
+    records, wanted = [], TEXTS | PAIR if scored else TEXTS
+    try:
+        lines = Path(path).read_bytes().splitlines()
+    except OSError as error:
+        raise FrugalError(f"{path}: cannot be read: {error.strerror}; make the file again") from None
+    for number, line in enumerate(lines, start=1):
+        try:
+            record = json.loads(line.decode())
+        except (ValueError, RecursionError) as error:
+            reason = getattr(error, "msg", None) or first_line(error)
+            raise FrugalError(f"{path}: line {number}: not JSON ({reason}); make the file again") from None
+        if not isinstance(record, dict):
+            raise FrugalError(f"{path}: line {number}: not a JSON object; make the file again")
+        missing = set(wanted) - set(record)
+        if missing:
+            raise FrugalError(f"{path}: line {number}: no {', '.join(sorted(missing))}; make the file again")
+        wrong = [key for key, fits in (TEXTS | PAIR | {"loss_on": _is_text}).items() if not fits(record.get(key))]
+        if wrong := [key for key in wrong if key in record]:
+            raise FrugalError(f"{path}: line {number}: {wrong[0]} has a value that it cannot have; make the file again")
+        records.append(record)
     if not records:
         raise FrugalError(f"{path}: no records; make the file again")
     return records
+
+
+def _is_text(value: object) -> bool:
+    """Whether this is text that UTF-8 can hold; JSON can spell halves of surrogate pairs."""
+    return isinstance(value, str) and not any("\ud800" <= c <= "\udfff" for c in value)
+
+
+def _is_index(value: object) -> bool:
+    return type(value) is int and 0 <= value < 2**31
+
+
+#: Keys of a record, and whether a value can be theirs.
+TEXTS = dict.fromkeys(("instruction", "input", "output"), _is_text)
+PAIR = {
+    "liked_option": lambda value: value in ("A", "B"),
+    "kind": lambda value: value in ("easy", "hard"),
+    **dict.fromkeys(("user", "liked", "other"), _is_index),
+    "history": lambda value: isinstance(value, list) and all(map(_is_index, value)),
+}

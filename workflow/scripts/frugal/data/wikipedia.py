@@ -5,18 +5,19 @@ import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 import mwparserfromhell
 from mwparserfromhell.nodes import ExternalLink, Heading, HTMLEntity, Tag, Template, Text, Wikilink
 from mwparserfromhell.wikicode import Wikicode
 
+from frugal.data.archives import Limits, Metered
 from frugal.data.documents import Document
 from frugal.errors import FrugalError, first_line
 
 # What an export begins with. A document type, and with it entities that expand without end, has no place there.
 BEGINNING = re.compile(rb"(\xef\xbb\xbf)?\s*(<\?xml[^>]*\?>)?\s*<mediawiki\b")
 HEAD = 4096
+LONGEST = 10**15
 ARTICLES = "0"
 # Sections of links and sources at an article's end.
 BACK_MATTER = {
@@ -62,7 +63,7 @@ def read_wikipedia(path: Path, file: str = "") -> Iterator[Document]:
         file: what the manifest calls ``path``.
 
     Raises:
-        FrugalError: the file is no export, is cut off or damaged.
+        FrugalError: the file is no export, is cut off or damaged, or unpacks like one made to fill the memory.
     """
     with open(path, "rb") as plain:
         stream = bz2.BZ2File(plain) if plain.peek(3).startswith(b"BZh") else plain
@@ -70,14 +71,15 @@ def read_wikipedia(path: Path, file: str = "") -> Iterator[Document]:
             if not BEGINNING.match(stream.read(HEAD)):
                 raise FrugalError(f"{path}: is no MediaWiki export: it does not begin with <mediawiki>")
             stream.seek(0)
-            yield from _pages(stream, file)
+            # A whole encyclopaedia is of any size, and packed to a fifth or so.
+            yield from _pages(Metered(stream, path, Limits(size=LONGEST)), file)
         except (ET.ParseError, EOFError, OSError, ValueError, LookupError) as error:
             raise FrugalError(
                 f"{path}: cut off or damaged MediaWiki export ({first_line(error)}); fetch it again"
             ) from None
 
 
-def _pages(stream: IO[bytes], file: str) -> Iterator[Document]:
+def _pages(stream: Metered, file: str) -> Iterator[Document]:
     root = None
     for event, element in ET.iterparse(stream, ("start", "end")):
         if root is None:
