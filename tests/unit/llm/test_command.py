@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+from transformers import TrainerState
 
 import frugal.llm.training
 import train_climate
@@ -30,6 +31,7 @@ class Saved:
 
     def save_pretrained(self, folder, **options):
         Path(folder).mkdir(exist_ok=True)
+        write_json(Path(folder) / "adapter_config.json", {"target_modules": ["v_proj", "q_proj"]})
 
 
 class Command:
@@ -85,7 +87,8 @@ def test_pairs_become_rows_of_tokens(training, tiny_model_folder, make_run):
     assert call["name"] == "movie_preference/tuned"
     assert read_json(training.folder / "training.json") == {"steps": 1, "examples": 3}
     assert (training.folder / "history.csv").read_text() == "step\n"
-    assert (training.folder / "tuned/adapter").is_dir()
+    saved = read_json(training.folder / "tuned/adapter/adapter_config.json")
+    assert saved == {"target_modules": ["q_proj", "v_proj"]}  # PEFT keeps a set, in another order each time
     assert not (training.folder / "checkpoints").exists()
 
 
@@ -108,9 +111,9 @@ def test_only_blocks_have_a_part_for_validation(training, language_run, make_run
 
 
 def test_a_deadline_has_its_own_exit_code_and_leaves_the_checkpoints(training, make_run, capsys):
-    training.reached = DeadlineReached("step 1 of 4")
+    training.reached = DeadlineReached("SIGTERM", TrainerState(global_step=1, max_steps=4))
     assert training.run(train_movie_preference, make_run(), "train.jsonl") == EXIT_DEADLINE
-    assert capsys.readouterr().err == "deadline: saved at step 1 of 4; run again to continue\n"
+    assert capsys.readouterr().err == "stopped by SIGTERM: saved at step 1 of 4; run again to continue\n"
     assert (training.folder / "checkpoints").is_dir()
     assert not (training.folder / "training.json").exists()
 

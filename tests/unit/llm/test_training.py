@@ -3,6 +3,7 @@
 import csv
 import gc
 import io
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,12 @@ from safetensors.torch import load_file
 
 from frugal.config.llm import LoraSettings
 from frugal.errors import FrugalError
-from frugal.files import atomic_path
+from frugal.files import atomic_path, sha256_file, write_json
 from frugal.hardware import choose_device
 from frugal.llm.loading import load_adapter, load_base_model, load_tokenizer
 from frugal.llm.prompts import encode_example
 from frugal.llm.training import history_csv, train_adapter
-from frugal.training import DeadlineReached, format_seconds, last_good_checkpoint
+from frugal.training import SEAL, DeadlineReached, format_seconds, last_good_checkpoint
 
 RECORDS = [{"instruction": "Choose.", "input": f"Liked: {n}.", "output": f"Option {'AB'[n % 2]}."} for n in range(16)]
 
@@ -117,6 +118,21 @@ def test_resumed_equals_uninterrupted(train, tmp_path, optim, model):
     assert record["steps"] == 4
 
 
+@pytest.mark.parametrize("strategy", ["random", "group_by_length"])
+def test_short_walltimes_in_a_row_equal_one_long_one(train, tmp_path, monkeypatch, strategy):
+    """Also in later epochs, whose order of rows and dropout are drawn again as they would have been."""
+    changes = {"lora": {"lora_dropout": 0.2}, "training": {"num_train_epochs": 2, "train_sampling_strategy": strategy}}
+    whole, _ = train(tmp_path / "whole", **changes)
+    monkeypatch.setattr("frugal.training.seconds_left", lambda: 50)
+    for step in range(1, 8):
+        with pytest.raises(DeadlineReached, match=f"stopped by the job's time limit: saved at step {step} of 8"):
+            train(tmp_path / "pieces", **changes)
+    pieces, record = train(tmp_path / "pieces", **changes)
+    first, second = adapter_weights(whole, tmp_path / "a"), adapter_weights(pieces, tmp_path / "b")
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert record["tokens"] == whole.state.num_input_tokens_seen
+
+
 @pytest.mark.parametrize("quantization", ["none", "nf4"])
 def test_a_validation_changes_nothing(train, tmp_path, quantization):
     model = {"quantization": quantization, "compute_dtype": "bfloat16"}
@@ -140,6 +156,39 @@ def test_a_broken_checkpoint_is_set_aside(train, tmp_path):
     resumed, _ = train(checkpoints)
     first, second = adapter_weights(whole, tmp_path / "a"), adapter_weights(resumed, tmp_path / "b")
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_any_damage_to_a_checkpoint_is_found(train, tmp_path, capsys):
+    train(tmp_path / "saved")
+    names = {path.name for path in (tmp_path / "saved/checkpoint-4").iterdir()}
+    assert {"adapter_model.safetensors", "optimizer.pt", "rng_state.pth", "trainer_state.json", SEAL} <= names
+    for name in sorted(names):
+        for kind in ("truncated", "flipped", "missing"):
+            folder = tmp_path / f"{kind}-{name}"
+            shutil.copytree(tmp_path / "saved", folder)
+            file = folder / "checkpoint-4" / name
+            content = bytearray(file.read_bytes())
+            content[len(content) // 2] ^= 1
+            file.write_bytes(content if kind == "flipped" else content[: len(content) // 2])
+            if kind == "missing":
+                file.unlink()
+            assert last_good_checkpoint(folder).name == "checkpoint-2", (kind, name)
+    assert "checkpoint-4 is unusable (adapter_model.safetensors is damaged); set aside" in capsys.readouterr().err
+
+
+def test_a_checkpoint_is_worth_no_more_than_its_best_model(tmp_path):
+    for step in (1, 2):
+        checkpoint = tmp_path / f"checkpoint-{step}"
+        checkpoint.mkdir()
+        (checkpoint / "rng_state.pth").write_text("")
+        write_json(checkpoint / "trainer_state.json", {"best_model_checkpoint": str(tmp_path / "checkpoint-1")})
+        write_json(checkpoint / SEAL, {path.name: sha256_file(path) for path in checkpoint.iterdir()})
+    assert last_good_checkpoint(tmp_path).name == "checkpoint-2"
+    assert last_good_checkpoint(tmp_path, processes=2) is None
+    for path in tmp_path.iterdir():
+        path.rename(tmp_path / path.name.removeprefix("broken-")[: len("checkpoint-1")])
+    (tmp_path / "checkpoint-1/rng_state.pth").write_text("x")
+    assert last_good_checkpoint(tmp_path) is None
 
 
 @pytest.mark.filterwarnings("ignore:Paged optimizers are not supported on CPU")
@@ -174,7 +223,7 @@ def test_errors_say_what_to_do(tmp_path, make_run):
         load_base_model(tmp_path, make_run().model, "cpu")
     with pytest.raises(FrugalError, match=r"no usable tokenizer: .*; make the model again"):
         load_tokenizer(tmp_path)
-    with pytest.raises(FrugalError, match=r"no adapter_model\.safetensors; train the variant first"):
+    with pytest.raises(FrugalError, match=r"no adapter_config\.json; train the variant first"):
         load_adapter(None, tmp_path)
 
 

@@ -4,6 +4,7 @@ import csv
 import io
 import math
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -11,24 +12,38 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerState
 from transformers.trainer_utils import get_last_checkpoint
 
-from frugal.errors import FrugalError
+from frugal.durations import format_seconds
+from frugal.errors import FrugalError, first_line
+from frugal.files import read_json, sha256_file, write_json
+from frugal.walltime import SECONDS_TO_SAVE, seconds_left
 
-#: Exit code of a run that saved its state because its deadline came: run it again to go on (EX_TEMPFAIL).
+#: The file that makes a checkpoint whole.
+SEAL = "sha256.json"
+#: Exit code of a run that saved its state because its time was up: run it again to go on (EX_TEMPFAIL).
 EXIT_DEADLINE = 75
 
 
 class DeadlineReached(Exception):
     """The run saved a checkpoint and stopped before its end."""
 
+    def __init__(self, reason: str, state: TrainerState):
+        super().__init__(f"stopped by {reason}: saved at step {state.global_step} of {state.max_steps}")
+
 
 class Progress(TrainerCallback):
-    """Prints where training is, and keeps the history and the clock across restarts.
+    """Prints where training is, ends it in time, and keeps the history and the clock across restarts.
 
     The seconds spent are part of the checkpointed state, so that a run that was killed and
     continued reports its own training time, not that of its last piece.
+
+    Training saves and stops, after one step at least, when ``deadline_minutes`` are over, when its job could end
+    before another step like the slowest and a checkpoint are done, or after SIGTERM.
+
+    Attributes:
+        stopped_by: why training saved and stopped before its end; None if it did not.
     """
 
     def __init__(
@@ -42,7 +57,7 @@ class Progress(TrainerCallback):
         self.deadline = None if deadline_minutes is None else deadline_minutes * 60
         self.seconds_before = 0.0
         self.started = 0.0
-        self.stopped_early = False
+        self.stopped_by: str | None = None
 
     @property
     def seconds(self) -> float:
@@ -50,7 +65,12 @@ class Progress(TrainerCallback):
         return self.seconds_before + time.monotonic() - self.started
 
     def on_train_begin(self, args, state, control, **kwargs):
-        self.started = time.monotonic()
+        self.started = self.step_ended = time.monotonic()
+        self.slowest_step = 0.0
+        left = seconds_left()
+        self.job_ends = None if left is None else self.started + left
+        self.terminated = False
+        self.sigterm_before = signal.signal(signal.SIGTERM, self._on_sigterm)
         self.first_step = state.global_step
         entries = [entry for entry in state.log_history if "seconds" in entry and entry["step"] <= state.global_step]
         self.seconds_before = entries[-1]["seconds"] if entries else 0.0
@@ -77,32 +97,38 @@ class Progress(TrainerCallback):
         )
 
     def on_step_end(self, args, state, control, **kwargs):
-        if state.global_step < state.max_steps and self._deadline_came(args):
-            self.stopped_early = control.should_save = control.should_training_stop = True
+        if state.global_step < state.max_steps and (reason := self._reason_to_stop(args)):
+            self.stopped_by = reason
+            control.should_save = control.should_training_stop = True
         if control.should_save or state.global_step % args.save_steps == 0:
             control.should_log = True  # so that the checkpoint knows the seconds up to itself
         return control
 
-    def _deadline_came(self, args) -> bool:
-        """Whether to stop now; of several processes the first one's clock decides.
+    def on_train_end(self, args, state, control, **kwargs):
+        signal.signal(signal.SIGTERM, self.sigterm_before or signal.SIG_DFL)
+
+    def _on_sigterm(self, *_):
+        self.terminated = True
+
+    def _reason_to_stop(self, args) -> str | None:
+        """Why to stop now, or None; several processes stop when one of them has to.
 
         Each has a clock of its own: one that stopped alone would leave the others waiting for it in their next step.
         """
-        if self.deadline is None:
-            return False
-        late = time.monotonic() - self.started > self.deadline
+        now = time.monotonic()
+        self.slowest_step, self.step_ended = max(self.slowest_step, now - self.step_ended), now
+        reason = None
+        if self.terminated:
+            reason = "SIGTERM"
+        elif self.deadline is not None and now - self.started > self.deadline:
+            reason = "training.deadline_minutes"
+        elif self.job_ends is not None and now + self.slowest_step + SECONDS_TO_SAVE > self.job_ends:
+            reason = "the job's time limit"
         if args.world_size > 1:
-            decision = torch.tensor(int(late), device=args.device)
-            torch.distributed.broadcast(decision, src=0)
-            late = bool(decision)
-        return late
-
-
-def format_seconds(seconds: float) -> str:
-    """``75`` as ``1:15``, ``3700`` as ``1:01:40``."""
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+            stop = torch.tensor(int(reason is not None), device=args.device)
+            torch.distributed.all_reduce(stop, torch.distributed.ReduceOp.MAX)
+            reason = reason or ("another process" if stop else None)
+        return reason
 
 
 def write_history(rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> str:
@@ -114,22 +140,53 @@ def write_history(rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> str
     return text.getvalue()
 
 
+class Seal(TrainerCallback):
+    """Writes into each checkpoint what its files must be; last of all, so that one without it is not whole."""
+
+    def on_save(self, args, state, control, **kwargs):
+        if args.world_size > 1:
+            torch.distributed.barrier()  # each process writes the state of its random numbers itself
+        if state.is_world_process_zero:
+            checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            write_json(checkpoint / SEAL, _checksums(checkpoint))
+
+
+def _checksums(checkpoint: Path) -> dict[str, str]:
+    """Name -> SHA-256 of every file of a checkpoint but the seal."""
+    files = sorted(path for path in checkpoint.rglob("*") if path.is_file() and path.name != SEAL)
+    return {path.relative_to(checkpoint).as_posix(): sha256_file(path) for path in files}
+
+
 def last_good_checkpoint(folder: Path, processes: int = 1) -> Path | None:
-    """The newest checkpoint whose files are all there and readable; broken ones are set aside.
+    """The newest checkpoint that is as it was saved, and its best model too; broken ones are set aside.
 
     Args:
         processes: how many train together; each keeps the state of its random numbers in a file of its own.
     """
-    states = ["rng_state.pth"] if processes == 1 else [f"rng_state_{rank}.pth" for rank in range(processes)]
     while folder.exists() and (found := get_last_checkpoint(str(folder))):
         checkpoint = Path(found)
-        try:
-            for name in ("trainer_state.json", "optimizer.pt", "scheduler.pt", *states):
-                if (checkpoint / name).stat().st_size == 0:
-                    raise OSError(f"{name} is empty")
-            torch.load(checkpoint / "optimizer.pt", map_location="cpu", weights_only=True)
+        problem = _problem(checkpoint, processes)
+        if problem is None:
             return checkpoint
-        except Exception as error:
-            print(f"checkpoint {checkpoint} is unusable ({error}); set aside", file=sys.stderr, flush=True)
-            os.rename(checkpoint, checkpoint.with_name(f"broken-{checkpoint.name}-{time.time_ns()}"))
+        print(f"checkpoint {checkpoint} is unusable ({problem}); set aside", file=sys.stderr, flush=True)
+        os.rename(checkpoint, checkpoint.with_name(f"broken-{checkpoint.name}-{time.time_ns()}"))
+    return None
+
+
+def _problem(checkpoint: Path, processes: int) -> str | None:
+    """Why training cannot go on from a checkpoint; None if it can."""
+    try:
+        sealed = read_json(checkpoint / SEAL)
+        found = _checksums(checkpoint)
+        states = {"rng_state.pth"} if processes == 1 else {f"rng_state_{rank}.pth" for rank in range(processes)}
+        if missing := (states | {"trainer_state.json"} | set(sealed)) - set(found):
+            return f"{min(missing)} is missing"
+        if changed := [name for name in sealed if found[name] != sealed[name]]:
+            return f"{changed[0]} is damaged"
+        best = read_json(checkpoint / "trainer_state.json")["best_model_checkpoint"]
+        if best and Path(best).name != checkpoint.name:
+            problem = _problem(checkpoint.with_name(Path(best).name), processes)
+            return f"of its best model, {Path(best).name}, {problem}" if problem else None
+    except (OSError, ValueError) as error:
+        return "it was not saved to its end" if isinstance(error, FileNotFoundError) else first_line(error)
     return None

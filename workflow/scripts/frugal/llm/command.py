@@ -1,20 +1,23 @@
 """What the training scripts of all language-model experiments do: from their arguments to a finished adapter."""
 
 import argparse
+import os
 import shutil
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from frugal.config.study import STAGES, plain
-from frugal.errors import FrugalError, first_line
-from frugal.files import atomic_path, exclusive, sha256_file, sha256_tree, write_json, write_text
+from frugal.data.blocks import BLOCKS
+from frugal.data.prepared import read_columns
+from frugal.errors import FrugalError
+from frugal.files import atomic_path, exclusive, read_json, sha256_file, sha256_tree, write_json, write_text
 from frugal.fingerprint import fingerprint
 from frugal.hardware import choose_device, keep_freed_memory
 from frugal.runs import load_run
+from frugal.tracking import prepare
 
 #: Settings that change how a run is watched, not what it learns: its checkpoints stay good.
 WATCHING = ("deadline_minutes", "keep_freed_memory", "save_steps", "logging_steps", "report_to")
@@ -24,14 +27,14 @@ def read_blocks(path: Path) -> list[dict[str, list[int]]]:
     """Packed blocks: input_ids and segment_lengths of each.
 
     Raises:
-        FrugalError: the file cannot be read.
+        FrugalError: the file cannot be read, or a block is empty or not made of its segments.
     """
-    try:
-        return pq.read_table(path, columns=["input_ids", "segment_lengths"]).to_pylist()
-    except (OSError, ValueError, KeyError) as error:
-        raise FrugalError(
-            f"{path}: cannot be read: {first_line(error)}; make it again with the rule pack_blocks"
-        ) from None
+    blocks = read_columns(path, BLOCKS, "pack_blocks").to_pylist()
+    for number, block in enumerate(blocks):
+        tokens, lengths = block["input_ids"], block["segment_lengths"]
+        if not tokens or min(tokens) < 0 or min(lengths, default=0) < 1 or sum(lengths) != len(tokens):
+            raise FrugalError(f"{path}: block {number} is damaged; make it again with the rule pack_blocks")
+    return blocks
 
 
 def train(
@@ -43,6 +46,8 @@ def train(
 ) -> int | None:
     """Train one variant's adapter; continues from its checkpoint if it has one.
 
+    Under torchrun every process comes through here; the first one writes.
+
     Args:
         experiment: whose settings --config holds.
         script: the calling script; checkpoints of other code, its own or the library's, are not continued.
@@ -52,7 +57,7 @@ def train(
             --validation: blocks are rows of tokens already, and some of them are kept for validation.
 
     Returns:
-        The process's exit code: None, or EXIT_DEADLINE where the deadline came first.
+        The process's exit code: None, or EXIT_DEADLINE where its time was up first.
 
     Raises:
         FrugalError: an input is broken, or the loss is no longer a number.
@@ -88,8 +93,10 @@ def train(
     model, tokenizer, lora = load_for_run(args.base_model, run, choose_device(run.training.gpus))
     if not on_blocks:
         rows = [encode(tokenizer, record, run.model.max_length) for record in rows]
+    first = int(os.environ.get("RANK", 0)) == 0
+    prepare(run.training.report_to, args.history.parent, args.checkpoints / key)
     try:
-        with exclusive(args.checkpoints, "training"):
+        with exclusive(args.checkpoints, "training") if first else nullcontext():
             trainer, record = train_adapter(
                 model,
                 tokenizer,
@@ -104,8 +111,10 @@ def train(
                 packed=run.backend == "transformers",
             )
     except DeadlineReached as reached:
-        print(f"deadline: saved at {reached}; run again to continue", file=sys.stderr)
+        print(f"{reached}; run again to continue", file=sys.stderr)
         return EXIT_DEADLINE
+    if not first:
+        return None
     save_adapter(trainer.model, tokenizer, args.adapter)
     write_text(args.history, history_csv(trainer))
     if on_blocks:
@@ -121,3 +130,6 @@ def save_adapter(model, tokenizer, folder: Path) -> None:
         model.save_pretrained(temporary, safe_serialization=True)
         tokenizer.save_pretrained(temporary)
         (temporary / "README.md").unlink(missing_ok=True)  # an empty form; the model card is made from the results
+        config = read_json(temporary / "adapter_config.json")
+        # PEFT keeps a set, in another order each time.
+        write_json(temporary / "adapter_config.json", {**config, "target_modules": sorted(config["target_modules"])})

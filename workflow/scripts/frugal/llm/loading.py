@@ -8,7 +8,7 @@ from peft.helpers import disable_input_dtype_casting
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from frugal.config.llm import ModelSettings
-from frugal.errors import FrugalError, first_line
+from frugal.errors import FrugalError, blaming
 
 
 def load_tokenizer(folder: Path | str):
@@ -21,11 +21,8 @@ def load_tokenizer(folder: Path | str):
     Raises:
         FrugalError: the folder holds no tokenizer that can be read.
     """
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        again = "make the model again: snakemake --forcerun prepare_model"
-        raise FrugalError(f"{folder}: no usable tokenizer: {first_line(error)}; {again}") from None
+    with blaming(folder, "no usable tokenizer", "; make the model again: snakemake --forcerun prepare_model"):
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     tokenizer.split_special_tokens = True
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -52,7 +49,7 @@ def load_base_model(folder: Path | str, settings: ModelSettings, device: str):
     """
     if not (Path(folder) / "config.json").exists():
         raise FrugalError(f"{folder}: no config.json; make the model again: snakemake --forcerun prepare_model")
-    try:
+    with blaming(folder, "not a usable model"):
         model = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=getattr(torch, settings.compute_dtype),
@@ -61,9 +58,8 @@ def load_base_model(folder: Path | str, settings: ModelSettings, device: str):
             device_map={"": device},
             use_safetensors=True,
             local_files_only=True,
+            trust_remote_code=False,
         )
-    except (OSError, ValueError, KeyError) as error:
-        raise FrugalError(f"{folder}: not a usable model: {first_line(error)}") from error
     if settings.quantization != "none" and device == "cpu":
         # What is not quantised is a view of the mapped file, which would stay in memory whole beside the 4-bit weights.
         for tensor in filter(torch.is_floating_point, (*model.parameters(), *model.buffers())):
@@ -72,12 +68,18 @@ def load_base_model(folder: Path | str, settings: ModelSettings, device: str):
 
 
 def load_adapter(model, folder: Path | str):
-    """``model`` with the finished adapter in ``folder``, ready for inference."""
+    """``model`` with the finished adapter in ``folder``, ready for inference.
+
+    Raises:
+        FrugalError: the folder holds no adapter, or one of another model.
+    """
     from peft import PeftModel
 
-    if not (Path(folder) / "adapter_model.safetensors").exists():
-        raise FrugalError(f"{folder}: no adapter_model.safetensors; train the variant first")
-    return PeftModel.from_pretrained(model, folder).eval()
+    for name in ("adapter_config.json", "adapter_model.safetensors"):  # PEFT would look on the Hub
+        if not (Path(folder) / name).is_file():
+            raise FrugalError(f"{folder}: no {name}; train the variant first")
+    with blaming(folder, "holds no adapter that fits the model", "; train the variant again"):
+        return PeftModel.from_pretrained(model, folder).eval()
 
 
 @contextmanager

@@ -1,24 +1,29 @@
 """One training run of an adapter: from rows of tokens to a finished model, resumable at any moment."""
 
+import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import torch
 from datasets import Dataset
 from peft import LoraConfig
 from peft.helpers import disable_input_dtype_casting
+from torch.utils.data import Sampler
 from transformers import TrainerCallback
 from transformers.trainer_callback import PrinterCallback
+from transformers.trainer_pt_utils import get_length_grouped_indices
 from trl import SFTConfig, SFTTrainer
 
 from frugal.config.language_modeling import LanguageModelingRun
 from frugal.config.llm import AdapterRun, LoraSettings, ModelSettings, TrainingSettings
 from frugal.hardware import matmul_peak_flops, memory_in_use, peak_device_mb, peak_rss_mb
+from frugal.heartbeat import Heartbeat
 from frugal.llm.loading import load_base_model, load_tokenizer
 from frugal.llm.packed import collate, packed_forward
-from frugal.training import DeadlineReached, Progress, last_good_checkpoint, write_history
+from frugal.training import DeadlineReached, Progress, Seal, last_good_checkpoint, write_history
 
 HISTORY = ["step", "epoch", "loss", "eval_loss", "learning_rate", "grad_norm", "num_input_tokens_seen", "seconds"]
 HISTORY += ["rss_mb", "device_mb", "device_utilization"]
@@ -26,8 +31,39 @@ HISTORY += ["rss_mb", "device_mb", "device_utilization"]
 Rows = Sequence[dict[str, list[int]]]
 
 
+class EpochOrder(Sampler):
+    """The order of the rows in each epoch, drawn from the seed and the epoch alone.
+
+    So a run that goes on in a later epoch sees the rows that it would have seen, and so does each of its processes;
+    the library's samplers start again with the first epoch's order, or with one that no other process has.
+
+    Args:
+        lengths: of each row.
+        epoch: tells the current epoch, from 0.
+        group: rows that are to be of like length; None: any.
+    """
+
+    def __init__(self, lengths: Sequence[int], seed: int, epoch: Callable[[], int], group: int | None):
+        self.lengths, self.seed, self.epoch, self.group = lengths, seed, epoch, group
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self.seed + self.epoch())
+        if self.group is None:
+            return iter(torch.randperm(len(self), generator=generator).tolist())
+        return iter(get_length_grouped_indices(self.lengths, self.group, generator=generator))
+
+
 class PackedTrainer(SFTTrainer):
     """TRL's trainer with batches that hold no padding, and a loss that needs no logits of the whole batch."""
+
+    def _get_train_sampler(self, train_dataset=None):
+        lengths = [len(row) for row in self.train_dataset["input_ids"]]
+        batch = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+        group = batch if self.args.train_sampling_strategy == "group_by_length" else None
+        return EpochOrder(lengths, self.args.data_seed, lambda: int(self.state.epoch or 0), group)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         loss = model(**inputs, num_items_in_batch=num_items_in_batch).loss
@@ -50,7 +86,7 @@ def sft_config(
     packed: bool = True,
 ) -> SFTConfig:
     """TRL's configuration for one run; the keys that Frugal's settings share with it pass straight through."""
-    own = {"deadline_minutes", "gpus", "keep_freed_memory", "loss_chunk_tokens", "eval_steps"}
+    own = {"deadline_minutes", "gpus", "nodes", "keep_freed_memory", "loss_chunk_tokens", "eval_steps"}
     every = "no" if not evaluate else "steps" if training.eval_steps else "epoch"
     return SFTConfig(
         output_dir=str(output_dir),
@@ -61,6 +97,8 @@ def sft_config(
         bf16=model.compute_dtype == "bfloat16",
         fp16=model.compute_dtype == "float16",
         use_cpu=training.gpus == 0,
+        ddp_backend="gloo" if training.gpus == 0 and int(os.environ.get("WORLD_SIZE", 1)) > 1 else None,
+        ddp_find_unused_parameters=False,
         seed=seed,
         data_seed=seed,
         save_strategy="steps",
@@ -153,17 +191,20 @@ def train_adapter(
         The trainer, and the training record: steps, seconds, speed, memory, losses.
 
     Raises:
-        DeadlineReached: the deadline came first; a checkpoint holds the state.
+        DeadlineReached: the run's time was up first; a checkpoint holds the state.
         FrugalError: the loss is no longer a number.
     """
     progress = Progress(run_name, training.deadline_minutes)
     arguments = sft_config(training, model_settings, seed, checkpoints, run_name, bool(validation), packed)
-    trainer = make_trainer(model, tokenizer, rows, validation, lora, arguments, [progress, Memory()], packed)
-    resume = last_good_checkpoint(checkpoints)
+    callbacks = [progress, Seal(), Memory(), Heartbeat()]
+    trainer = make_trainer(model, tokenizer, rows, validation, lora, arguments, callbacks, packed)
+    with trainer.args.main_process_first(local=False):  # one process sets a broken checkpoint aside
+        resume = last_good_checkpoint(checkpoints, trainer.args.world_size)
     with ready(trainer, training, model_settings, packed):
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-    if progress.stopped_early:
-        raise DeadlineReached(f"step {trainer.state.global_step} of {trainer.state.max_steps}")
+    if progress.stopped_by:
+        trainer.accelerator.wait_for_everyone()  # torchrun kills the others, who may still save, when one leaves
+        raise DeadlineReached(progress.stopped_by, trainer.state)
     return trainer, training_record(trainer, progress, rows, training, model_settings)
 
 
@@ -222,6 +263,7 @@ def training_record(
     share = learnt_tokens(rows) / sum(len(row["input_ids"]) for row in rows)
     peak = matmul_peak_flops(model.compute_dtype, "cpu" if training.gpus == 0 else "cuda")
     base = trainer.model.get_base_model()
+    flops = training_flops(base, tokens, int(tokens * share)) / trainer.args.world_size
     return {
         "steps": trainer.state.global_step,
         "examples": len(rows),
@@ -237,7 +279,7 @@ def training_record(
         * trainer.args.world_size,
         "peak_rss_mb": round(peak_rss_mb(), 1),
         "peak_device_mb": peak_device_mb(),
-        "matmul_peak_share": round(training_flops(base, tokens, int(tokens * share)) / seconds / peak, 4),
+        "matmul_peak_share": round(flops / seconds / peak, 4),
         "final_loss": losses[-1],
         "final_eval_loss": validated[-1] if validated else None,
         "best_eval_loss": min(validated, default=None),

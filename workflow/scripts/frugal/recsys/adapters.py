@@ -3,11 +3,10 @@
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 
 from frugal.config.recommenders import AdapterSettings
-from frugal.errors import FrugalError, first_line
+from frugal.errors import FrugalError, blaming
 from frugal.files import atomic_path, read_json, write_json
 from frugal.recsys.ilora import CONFIG_FILE, add_ilora, load_ilora, save_ilora
 from frugal.recsys.modeling import Recommender, load_recommender
@@ -72,10 +71,8 @@ def load_trained(folder: Path, settings: AdapterSettings, backbone: Path | None 
         raise FrugalError(f"{folder}: no adapter_model.safetensors; train the variant first")
     from peft import PeftModel
 
-    try:
+    with blaming(folder, f"holds no adapter that fits {backbone}"):
         adapted = PeftModel.from_pretrained(model, folder)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        raise FrugalError(f"{folder}: holds no adapter that fits {backbone}: {first_line(error)}") from None
     return unwrap(_leave_casting_to_autocast(adapted)).eval()
 
 

@@ -14,6 +14,7 @@ from frugal.fingerprint import fingerprint
 from frugal.hardware import choose_device, keep_freed_memory
 from frugal.libraries import hide_unused
 from frugal.runs import load_run
+from frugal.tracking import prepare
 
 #: Settings that change how a run is watched, not what it learns: its checkpoints stay good.
 WATCHING = ("deadline_minutes", "logging_steps", "report_to", "threads", "profile_steps")
@@ -25,7 +26,7 @@ def train(experiment: str, script: str, description: str) -> int | None:
     Under torchrun every process comes through here; the first one writes.
 
     Returns:
-        The process's exit code: None, or EXIT_DEADLINE where the deadline came first.
+        The process's exit code: None, or EXIT_DEADLINE where its time was up first.
 
     Raises:
         FrugalError: an input is broken, or the loss is no longer a number.
@@ -73,13 +74,14 @@ def train(experiment: str, script: str, description: str) -> int | None:
     key = fingerprint(script, [settings, args.seed, sha256_tree(inputs)])
     name = f"{experiment}/{args.model.parents[2].name} seed {args.seed}"
     first = int(os.environ.get("RANK", 0)) == 0
+    prepare(run.training.report_to, args.history.parent, args.checkpoints / key)
     try:
         with exclusive(args.checkpoints, "training") if first else nullcontext():
             trainer, record = training.train_recommender(
                 model, split, run, args.seed, args.checkpoints / key, name, args.profile
             )
     except DeadlineReached as reached:
-        print(f"deadline: saved at {reached}; run again to continue", file=sys.stderr)
+        print(f"{reached}; run again to continue", file=sys.stderr)
         return EXIT_DEADLINE
     if not first:
         return None

@@ -14,11 +14,10 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from frugal.errors import FrugalError, first_line
+from frugal.errors import FrugalError, blaming
 from frugal.files import atomic_path, read_json, write_json
 from frugal.recsys.modeling import Recommender
 
@@ -157,15 +156,11 @@ def load_ilora(model: Recommender, folder: Path) -> Recommender:
         FrugalError: the folder holds no iLoRA adapter, or one for another model.
     """
     folder = Path(folder)
-    try:
+    with blaming(folder, "holds no iLoRA adapter that can be read", "; train the variant again"):
         config = read_json(folder / CONFIG_FILE)
         saved = load_file(folder / WEIGHTS_FILE)
         arguments = {key: config[key] for key in ("r", "lora_alpha", "experts", "target_modules")}
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise FrugalError(
-            f"{folder}: holds no iLoRA adapter that can be read: {first_line(error)}; train the variant again"
-        ) from None
-    added = _added(add_ilora(model, **arguments))
+        added = _added(add_ilora(model, **arguments))
     if {name: weight.shape for name, weight in added.items()} != {name: weight.shape for name, weight in saved.items()}:
         raise FrugalError(f"{folder}: the adapter belongs to another model; give the backbone that it was trained on")
     with torch.no_grad():

@@ -7,13 +7,12 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
 from torch import nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import ModelOutput, logging
 
-from frugal.errors import FrugalError, first_line
+from frugal.errors import FrugalError, blaming
 from frugal.files import read_json
 from frugal.losses import ROW_MULTIPLE
 from frugal.recsys.configuration import BERT4RecConfig, RecommenderConfig, SASRecConfig, SSEPTConfig
@@ -406,11 +405,9 @@ def load_recommender(folder: Path) -> Recommender:
     Raises:
         FrugalError: the folder holds no recommender, or one that does not fit its configuration.
     """
-    try:
+    with blaming(folder, "holds no recommender that can be read"):
         kind = read_json(Path(folder) / "config.json")["model_type"]
         model, report = MODELS[kind].from_pretrained(folder, output_loading_info=True)
-    except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
-        raise FrugalError(f"{folder}: holds no recommender that can be read: {first_line(error)}") from None
     wrong = [*report["missing_keys"], *report["unexpected_keys"]]
     if wrong:
         raise FrugalError(f"{folder}: the weights do not fit the configuration: {', '.join(sorted(wrong)[:5])}")

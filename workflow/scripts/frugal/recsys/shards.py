@@ -17,7 +17,10 @@ of which 0 to 7 are validation and 8 to 15 evaluation; all in one folder, or sor
 They have no summary and carry no order in time.
 """
 
+import lzma
+import struct
 import sys
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -27,6 +30,7 @@ from typing import Any
 
 import numpy as np
 
+from frugal.data.archives import Limits
 from frugal.errors import FrugalError, first_line
 from frugal.files import atomic_path, read_json, write_json
 from frugal.recsys.histories import Histories, Split
@@ -39,6 +43,24 @@ MLPERF = {
     "evaluation": ("testx16x32", range(8, 16)),
 }
 LARGEST_ID = np.iinfo(np.int32).max
+# More than any public data set has, and what arrays with a place for each still fit the memory for.
+MOST_IDS = 10**8
+MOST_SHARDS = 10_000
+# What reading a damaged archive or header brings about; numpy parses its headers as Python.
+DAMAGED = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    tokenize.TokenError,
+    EOFError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+)
 
 
 def write_shards(split: Split, folder: Path, shards: int, about: dict[str, Any]) -> dict[str, Any]:
@@ -113,7 +135,7 @@ def open_shard(path: Path) -> np.ndarray:
         raise FrugalError(f"{path}: the shard is missing; run the rule that makes it again") from None
     except KeyError:
         raise FrugalError(f"{path}: has no array 'arr_0'; save the pairs with np.savez(path, pairs)") from None
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError, OSError) as error:
+    except DAMAGED as error:
         raise FrugalError(
             f"{path}: damaged, or no npz file ({first_line(error)}); delete it and run the rule that makes it again"
         ) from None
@@ -127,7 +149,9 @@ def open_shard(path: Path) -> np.ndarray:
 
 def _open_array(path: Path) -> np.ndarray:
     with zipfile.ZipFile(path) as bundle, bundle.open("arr_0.npy") as member:
-        info = bundle.getinfo("arr_0.npy")
+        info, limits = bundle.getinfo("arr_0.npy"), Limits()
+        if info.file_size > max(limits.floor, limits.ratio * path.stat().st_size):
+            raise ValueError(f"arr_0 unpacks to more than {limits.ratio} times its size")
         version = np.lib.format.read_magic(member)
         read_header = {
             (1, 0): np.lib.format.read_array_header_1_0,
@@ -177,7 +201,9 @@ def _read_summary(path: Path) -> tuple[int, int, int, bool]:
     try:
         summary = read_json(path)
         users, items, shards, ordered = (summary[key] for key in ("users", "items", "shards", "ordered"))
-        if not all(type(value) is int and value >= 0 for value in (users, items, shards)) or shards < 1:
+        if not all(type(value) is int and 0 <= value <= MOST_IDS for value in (users, items, shards)):
+            raise ValueError
+        if not 1 <= shards <= MOST_SHARDS:
             raise ValueError
         return users, items, shards, bool(ordered)
     except (ValueError, KeyError, TypeError):
@@ -210,8 +236,13 @@ def _mlperf_files(folder: Path, fraction: float) -> dict[str, list[Path]]:
 
 def _count_ids(paths: list[Path]) -> tuple[int, int]:
     largest = [shard.max(axis=0) for shard in map(open_shard, paths) if len(shard)]
-    users, items = np.max(largest, axis=0) + 1 if largest else (0, 0)
-    return int(users), int(items)
+    users, items = (int(count) for count in (np.max(largest, axis=0).astype(np.int64) + 1 if largest else (0, 0)))
+    if max(users, items) > MOST_IDS:
+        raise FrugalError(
+            f"{paths[0].parent}: the largest ids are user {users - 1} and item {items - 1}; number them from 0 without "
+            "large gaps"
+        )
+    return users, items
 
 
 def _read_histories(paths: list[Path], user_count: int, item_count: int) -> Histories:

@@ -13,12 +13,13 @@ from transformers.trainer_callback import PrinterCallback
 from frugal.config.recommenders import ModelSettings, RecommenderRun, TrainingSettings
 from frugal.errors import FrugalError
 from frugal.hardware import matmul_peak_flops, memory_in_use, peak_device_mb, peak_rss_mb
+from frugal.heartbeat import Heartbeat
 from frugal.recsys.adapters import trainable_counts, unwrap
 from frugal.recsys.batches import Batches, EpochLoader
 from frugal.recsys.evaluation import evaluate
 from frugal.recsys.histories import Split
 from frugal.recsys.modeling import MODELS, Recommender
-from frugal.training import DeadlineReached, Progress, last_good_checkpoint, write_history
+from frugal.training import DeadlineReached, Progress, Seal, last_good_checkpoint, write_history
 
 CRITERION = "NDCG@10"
 ADVICE = "lower training.learning_rate, or set training.precision to float32"
@@ -45,7 +46,7 @@ def training_arguments(
     training: TrainingSettings, seed: int, output_dir: Path | str, run_name: str, steps_per_epoch: int
 ) -> TrainingArguments:
     """The library's arguments for one run; keys that Frugal's settings share with them pass straight through."""
-    own = {"deadline_minutes", "gpus", "threads", "precision", "torch_compile", "warmup_ratio", "eval_epochs"}
+    own = {"deadline_minutes", "gpus", "nodes", "threads", "precision", "torch_compile", "warmup_ratio", "eval_epochs"}
     own |= {"early_stopping_patience", "profile_steps"}
     every = training.eval_epochs * steps_per_epoch
     return TrainingArguments(
@@ -188,7 +189,7 @@ def train_recommender(
         The trainer, whose model has the best weights, and the training record.
 
     Raises:
-        DeadlineReached: the deadline came first; a checkpoint holds the state.
+        DeadlineReached: the run's time was up first; a checkpoint holds the state.
         FrugalError: there is nothing to train on or to validate with, or the loss is no longer a number.
     """
     training = run.training
@@ -206,7 +207,7 @@ def train_recommender(
         raise FrugalError(f"{run_name}: no user has a validation item; use more data, or users with longer histories")
     steps_per_epoch = -(-len(batches) // training.gradient_accumulation_steps)
     progress = Progress(run_name, training.deadline_minutes, unit="target positions", advice=ADVICE)
-    callbacks = [progress, EarlyStoppingCallback(training.early_stopping_patience), *callbacks]
+    callbacks = [progress, Seal(), Heartbeat(), EarlyStoppingCallback(training.early_stopping_patience), *callbacks]
     if training.profile_steps and profile is not None:
         callbacks.append(Profile(profile, training.profile_steps))
     trainer = RecommenderTrainer(
@@ -218,12 +219,12 @@ def train_recommender(
         evaluation_batch_size=run.evaluation.batch_size,
     )
     trainer.remove_callback(PrinterCallback)  # `Progress` prints in its place
-    with trainer.args.main_process_first(desc="looking for a checkpoint"):  # one process sets a broken one aside
+    with trainer.args.main_process_first(local=False):  # one process sets a broken checkpoint aside
         resume = last_good_checkpoint(checkpoints, trainer.args.world_size)
     trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-    if progress.stopped_early:
+    if progress.stopped_by:
         trainer.accelerator.wait_for_everyone()  # torchrun kills the others, who may still save, when one leaves
-        raise DeadlineReached(f"step {trainer.state.global_step} of {trainer.state.max_steps}")
+        raise DeadlineReached(progress.stopped_by, trainer.state)
     return trainer, training_record(trainer, progress, seed, steps_per_epoch)
 
 

@@ -8,6 +8,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
+from frugal.config.errors import describe as shown
 from frugal.errors import FrugalError, first_line
 
 #: Where training scripts keep the weights in a checkpoint that also holds an optimiser or an epoch.
@@ -51,8 +52,9 @@ def _named_tensors(content: Any, file: Path) -> dict[str, torch.Tensor]:
     if not isinstance(content, dict) or not content:
         raise FrugalError(f"{file}: is not a plain file of weights: it holds no named tensors")
     for name, value in content.items():
-        if not (isinstance(name, str) and isinstance(value, torch.Tensor) and value.layout == torch.strided):
-            raise FrugalError(f"{file}: is not a plain file of weights: {name!r} is no dense tensor")
+        dense = isinstance(value, torch.Tensor) and value.layout == torch.strided and value.device.type == "cpu"
+        if not (isinstance(name, str) and name.isprintable() and dense):
+            raise FrugalError(f"{file}: is not a plain file of weights: {shown(name)} is no dense tensor")
     if all(name.startswith(PREFIX) for name in content):
         content = {name.removeprefix(PREFIX): value for name, value in content.items()}
     return dict(content)

@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# SLURM for the tests, where it is not there and can be had: as root, on Debian or Ubuntu.
+set -euo pipefail
+PATH=$PATH:/usr/sbin
+if command -v slurmctld >/dev/null && command -v slurmd >/dev/null && command -v munged >/dev/null; then
+  exit 0
+elif [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
+  echo "SLURM is not installed, and this is no root on Debian: the tests of SLURM will be skipped" >&2
+  exit 0
+fi
+export DEBIAN_FRONTEND=noninteractive
+apt-get update --quiet
+apt-get install --quiet --yes --no-install-recommends slurm-wlm munge
