@@ -5,41 +5,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from frugal.config.registry import ModelEntry, RandomSource, load_models
+from frugal.config.registry import load_models
 from frugal.config.study import RECOMMENDERS, RUN_MODELS, load_study, resolve
 from frugal.config.yaml_files import read_yaml
 from frugal.errors import FrugalError, run_script
 from frugal.files import write_json
-from frugal.llm.shapes import SHAPES
+from frugal.llm.plan import USABLE, needed, sequence_length
 
 GPU_GB = (16, 24, 40, 80)
-#: Share of a GPU's memory that a plan may fill: allocators leave gaps.
-USABLE = 0.95
 PARTS = ("weights", "gradients", "optimizer", "activations", "logits", "overhead", "total")
-#: Letters of the byte-level tokenizer that a random model gets: 256 bytes, an end and a pad token.
-BYTE_VOCABULARY = 258
-
-
-def model_shape(name: str, entry: ModelEntry, models: Path) -> Any:
-    """The model's configuration: of the prepared folder, of the published shape, or None.
-
-    Raises:
-        FrugalError: the prepared folder's configuration cannot be read.
-    """
-    from transformers import AutoConfig, LlamaConfig
-
-    if (models / name / "config.json").exists():
-        try:
-            return AutoConfig.from_pretrained(models / name, local_files_only=True)
-        except (OSError, ValueError) as error:
-            raise FrugalError(f"{models / name}/config.json: not a model's configuration: {error}") from None
-    if name in SHAPES:
-        return LlamaConfig(**SHAPES[name])
-    for source in entry.sources:
-        if isinstance(source, RandomSource):
-            shape = source.random.model_dump(exclude={"seed"})
-            return LlamaConfig(**shape, vocab_size=BYTE_VOCABULARY, tie_word_embeddings=True)
-    return None
 
 
 def plan(config_file: Path, table: Path, models: Path) -> list[dict[str, Any]]:
@@ -48,8 +22,6 @@ def plan(config_file: Path, table: Path, models: Path) -> list[dict[str, Any]]:
     Raises:
         FrugalError: the study or the table is faulty, or names an unknown model.
     """
-    from frugal.llm.memory import estimate
-
     data = read_yaml(config_file)
     study, entries = load_study(data, str(config_file)), load_models(table)
     rows = []
@@ -64,22 +36,15 @@ def plan(config_file: Path, table: Path, models: Path) -> list[dict[str, Any]]:
                 "method": "QLoRA" if run.model.quantization == "nf4" else "LoRA",
                 "device": "GPU" if run.training.gpus else "CPU",
                 "batch_size": run.training.per_device_train_batch_size,
-                # A corpus is packed into blocks; a preference pair is cut at the model's limit.
-                "sequence_length": run.corpus.block_length if hasattr(run, "corpus") else run.model.max_length,
+                "sequence_length": sequence_length(run),
             }
-            config = model_shape(run.base_model, entries[run.base_model], models)
-            if config is None:
+            estimated = needed(run, entries[run.base_model], models)
+            if estimated is None:
                 row["unknown"] = f"the shape of {run.base_model} is not known before it is fetched: snakemake models"
             else:
-                needed = estimate(
-                    config,
-                    run,
-                    batch_size=row["batch_size"],
-                    sequence_length=row["sequence_length"],
-                    device="cuda" if run.training.gpus else "cpu",
-                ).as_dict()
-                row["gb"] = {part: round(needed[part] / 1024, 2) for part in PARTS}
-                row["fits"] = {str(size): needed["total"] <= USABLE * size * 1024 for size in GPU_GB}
+                parts = estimated.as_dict()
+                row["gb"] = {part: round(parts[part] / 1024, 2) for part in PARTS}
+                row["fits"] = {str(size): parts["total"] <= USABLE * size * 1024 for size in GPU_GB}
             rows.append(row)
     return rows
 

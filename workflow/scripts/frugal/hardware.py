@@ -103,8 +103,11 @@ def peak_device_mb() -> float | None:
 def choose_device(gpus: int) -> str:
     """ "cuda:0" or "cpu", by what the run asks for; other GPUs are hidden from this process.
 
-    Of several GPUs each process of torchrun gets its own from the trainer; "cuda:0" is the first one's.
+    Of several GPUs each process of torchrun has its own: "cuda:1" is the second one's.
     Call it before anything else uses CUDA.
+
+    Args:
+        gpus: of this machine.
 
     Raises:
         FrugalError: GPUs are asked for and not there.
@@ -114,6 +117,8 @@ def choose_device(gpus: int) -> str:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(gpus)))).split(",")
     os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(visible[:gpus])
     if gpus == 0:
+        # Accelerate numbers the processors of several processes, "cpu:0", to which torch loads nothing.
+        os.environ.setdefault("ACCELERATE_TORCH_DEVICE", "cpu")
         return "cpu"
     found = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if found < gpus:
@@ -121,7 +126,7 @@ def choose_device(gpus: int) -> str:
             f"training.gpus is {gpus}, but {found or 'no'} GPU{'s are' if found > 1 else ' is'} visible here; set "
             "training.gpus to 0 (and backend, where there is one, to 'transformers') to train on the CPU"
         )
-    return "cuda:0"
+    return f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
 
 
 def memory_in_use() -> dict[str, float]:
@@ -134,7 +139,9 @@ def memory_in_use() -> dict[str, float]:
         values["rss_mb"] = round(pages * resource.getpagesize() / 2**20, 1)
     if torch.cuda.is_available():
         values["device_mb"] = round(torch.cuda.memory_allocated() / 2**20, 1)
-        with suppress(ImportError, RuntimeError):  # NVIDIA's management library is not installed
+        # NVIDIA's management library is not installed (nvidia-ml-py), or has an error of its own: a part of a GPU (MIG)
+        # has no utilisation. No training ends for that.
+        with suppress(Exception):
             values["device_utilization"] = torch.cuda.utilization()
     return values
 

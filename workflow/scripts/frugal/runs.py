@@ -3,13 +3,15 @@
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from frugal.config.base import Settings
 from frugal.config.errors import validate
 from frugal.config.study import RUN_MODELS
+from frugal.config.yaml_files import read_yaml
 from frugal.errors import FrugalError
 from frugal.files import sha256_file, write_json
+
+#: In a run's folder of checkpoints: how far its training is.
+PROGRESS_FILE = "progress.json"
 
 
 def load_run(path: Path | str, experiment: str) -> Settings:
@@ -18,11 +20,9 @@ def load_run(path: Path | str, experiment: str) -> Settings:
     Raises:
         FrugalError: the file is missing or is not a resolved configuration of ``experiment``.
     """
-    try:
-        data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise FrugalError(f"{path}: cannot be read: {error.strerror}") from None
-    return validate(RUN_MODELS[experiment], data, file=str(path))
+    if experiment not in RUN_MODELS:
+        raise FrugalError(f"{experiment}: no experiment has this name; there are: {', '.join(RUN_MODELS)}")
+    return validate(RUN_MODELS[experiment], read_yaml(path), file=str(path))
 
 
 def write_metrics(
