@@ -1,6 +1,9 @@
 """Files are whole or absent."""
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -54,3 +57,36 @@ def test_json_is_written_for_people(tmp_path):
     text = (tmp_path / "x.json").read_text(encoding="utf-8")
     assert "Léon" in text
     assert json.loads(text) == {"title": "Léon"}
+
+
+def write_for_ever(target):
+    """Start a process that is in the middle of writing ``target``; returns when it is."""
+    code = f"import time\nfrom frugal.files import atomic_path\nwith atomic_path({str(target)!r}) as path:\n"
+    code += "    path.write_text('half')\n    print('writing', flush=True)\n    time.sleep(60)\n"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment)
+    assert process.stdout.readline() == "writing\n"
+    return process
+
+
+def test_what_a_killed_process_leaves_is_removed_and_what_a_living_one_writes_is_not(tmp_path):
+    target = tmp_path / "result[1].txt"
+    killed, living = write_for_ever(target), write_for_ever(target)
+    try:
+        assert len(list(tmp_path.iterdir())) == 2
+        killed.kill()
+        killed.communicate()
+        write_text(target, "whole")
+        left = [path for path in tmp_path.iterdir() if path != target]
+        assert [(path / target.name).read_text() for path in left] == ["half"]
+    finally:
+        living.kill()
+        living.communicate()
+    write_text(target, "whole again")
+    assert [path.name for path in tmp_path.iterdir()] == [target.name]
+
+
+def test_folders_of_others_are_left_alone(tmp_path):
+    (tmp_path / ".result.d").mkdir()
+    write_text(tmp_path / "result", "text")
+    assert (tmp_path / ".result.d").is_dir()

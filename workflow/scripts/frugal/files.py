@@ -1,17 +1,21 @@
 """Files that are either whole or absent, and what they contain in one hash."""
 
 import fcntl
+import glob
 import hashlib
 import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from frugal.errors import FrugalError
+
+#: Ends the name of a temporary folder, beside what it becomes.
+UNFINISHED = ".unfinished"
 
 
 @contextmanager
@@ -20,20 +24,46 @@ def atomic_path(target: Path | str) -> Iterator[Path]:
 
     The block may create a file or a folder at the path that it is given. After an exception
     nothing is left behind and an earlier ``target`` is untouched, so a reader never meets half a
-    file, also when a killed run's child is still writing.
+    file, also when a killed run's child is still writing. What a killed process has left behind
+    is removed by the next one that makes the same target.
     """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    workspace = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    _remove_abandoned(target)
+    workspace = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=UNFINISHED, dir=target.parent))
+    lock = os.open(workspace, os.O_RDONLY)
     try:
+        with suppress(OSError):  # some network file systems cannot lock a folder
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         temporary = workspace / target.name
         yield temporary
+        _flush(temporary)
         if target.is_dir() and not target.is_symlink():
             # A folder cannot be renamed over another one that is not empty.
             os.rename(target, workspace / f"old.{target.name}")
         os.replace(temporary, target)
     finally:
         shutil.rmtree(workspace, ignore_errors=True)
+        os.close(lock)
+
+
+def _remove_abandoned(target: Path) -> None:
+    """Remove the temporary folders of ``target`` that no living process holds."""
+    for name in glob.glob(f".{glob.escape(target.name)}.*{UNFINISHED}", root_dir=target.parent):
+        with suppress(OSError):  # held, or removed by another process
+            lock = os.open(target.parent / name, os.O_RDONLY)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(target.parent / name)
+            finally:
+                os.close(lock)
+
+
+def _flush(path: Path) -> None:
+    """Bring contents to the disk before their name: after a power failure no name stands without them."""
+    for file in [path] if path.is_file() else filter(Path.is_file, path.rglob("*")):
+        with open(file, "rb") as stream:
+            os.fsync(stream.fileno())
 
 
 @contextmanager
@@ -66,7 +96,10 @@ def write_json(target: Path | str, value: Any) -> None:
 
 def read_json(path: Path | str) -> Any:
     """Read a JSON file written by `write_json`."""
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def sha256_file(path: Path | str) -> str:
