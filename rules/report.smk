@@ -3,14 +3,18 @@
 import os
 
 from frugal.report.contents import (
+    ACROSS,
     CLAIMS_FILE,
     CLAIMS_TABLES,
     FIGURES,
     FIGURE_FORMATS,
     REPORT_FORMATS,
+    STUDY_TABLES,
     TABLE_FORMATS,
     TABLES,
 )
+from frugal.report.latex import can_compile
+from frugal.report.study.others import check_others, compared_experiments
 
 REPORT = f"{RESULTS}/report"
 
@@ -61,8 +65,14 @@ CORPUS_FILES = [
         if SHARED[experiment].rating.sheets
     ),
 ]
+# Other studies' results, which stand beside this one's.
+OTHERS = or_exit(check_others, STUDY.report.compare, RESULTS)
 # The tables and figures of the experiments that this study has.
-TABLE_NAMES = [name for experiment, names in TABLES.items() if experiment in RUNS for name in names]
+TABLE_NAMES = [
+    *(name for experiment, names in TABLES.items() if experiment in RUNS for name in names),
+    *STUDY_TABLES,
+    *(ACROSS[experiment] for experiment in compared_experiments(STUDY.report.compare)),
+]
 # The claims ledger, which is written with the report.
 CLAIMS = [
     *expand(f"{REPORT}/tables/{{name}}.{{format}}", name=CLAIMS_TABLES, format=TABLE_FORMATS),
@@ -78,6 +88,9 @@ REPORT_OPTIONS = (
     f"--results {RESULTS} --study {STUDY.study} --runs {' '.join(REPORTED_RUNS)} {MEASURED_OPTION} {LADDER_OPTION}"
     f" {CONFIG_OPTION}"
 )
+COMPARE_OPTION = " ".join(["--compare", *(quote(f"{name}={path}") for name, path in STUDY.report.compare.items())])
+COMPARE_OPTION = COMPARE_OPTION if OTHERS else ""
+THREATS_OPTION = " ".join(f"--threat={quote(sentence)}" for sentence in STUDY.report.threats)
 
 
 rule tables:
@@ -101,9 +114,10 @@ rule figures:
 
 
 rule report:
-    """The report in all its formats, with its tables and figures."""
+    """The report in all its formats, with its tables and figures; as PDF where LaTeX is installed."""
     input:
         expand(f"{REPORT}/report.{{format}}", format=REPORT_FORMATS),
+        f"{REPORT}/report.pdf" if can_compile() else [],
         rules.tables.input,
         rules.figures.input,
         CLAIMS,
@@ -115,10 +129,12 @@ rule make_tables:
         configs=expand(f"{RESULTS}/{{run}}/config.yaml", run=MODEL_RUNS),
         metrics=expand(f"{RESULTS}/{{run}}/metrics.json", run=REPORTED_RUNS),
         predictions=expand(f"{RESULTS}/{{run}}/predictions.parquet", run=PREDICTING_RUNS),
+        examples=expand(f"{RESULTS}/{{run}}/examples.jsonl", run=PREFERENCE_RUNS),
         summaries=expand("data/prepared/{name}/summary.json", name=USED),
         histories=HISTORIES,
         efficiency=EFFICIENCY,
         corpora=CORPUS_FILES,
+        others=OTHERS,
     output:
         rules.tables.input,
     log:
@@ -129,7 +145,7 @@ rule make_tables:
         "../envs/report.yaml"
     params:
         code=depends_on("make_tables.py"),
-        options=REPORT_OPTIONS,
+        options=lambda wildcards: f"{REPORT_OPTIONS} {COMPARE_OPTION}",
         folder=lambda wildcards, output: Path(output[0]).parent,
     shell:
         "python workflow/scripts/make_tables.py {params.options} --output {params.folder} 2>&1 | tee {log}"
@@ -202,12 +218,33 @@ rule write_report:
     params:
         code=depends_on("write_report.py"),
         templates=sha256_tree([SCRIPTS / "frugal" / "report" / "templates"])[:16],
-        # The commands that the ledger prints depend on what the studies contain.
-        studies=sha256_tree([ROOT / "config" / name for name in ("config.yaml", "full.yaml")])[:16],
-        options=REPORT_OPTIONS,
+        # The commands that the ledger prints depend on what the studies contain, and a threat on random weights.
+        studies=sha256_tree([ROOT / "config" / name for name in ("config.yaml", "full.yaml", "models.yaml")])[:16],
+        options=lambda wildcards: f"{REPORT_OPTIONS} {COMPARE_OPTION} {THREATS_OPTION}",
         folder=lambda wildcards, output: Path(output[0]).parent,
     shell:
         "python workflow/scripts/write_report.py {params.options} --report {params.folder} 2>&1 | tee {log}"
+
+
+rule compile_report:
+    """The report as PDF; `report` asks for it where LaTeX is installed."""
+    input:
+        text=f"{REPORT}/report.tex",
+        tables=expand(f"{REPORT}/tables/{{name}}.tex", name=[*TABLE_NAMES, *CLAIMS_TABLES]),
+        figures=[f"{REPORT}/figures/{name}.pdf" for names in FIGURE_NAMES.values() for name in names],
+    output:
+        report(f"{REPORT}/report.pdf", caption="../workflow/report/report.rst", category="report"),
+    log:
+        f"logs/{STUDY.study}/compile_report.log",
+    benchmark:
+        f"logs/{STUDY.study}/compile_report.benchmark.tsv"
+    conda:
+        "../envs/report.yaml"
+    params:
+        code=depends_on("compile_report.py"),
+        folder=lambda wildcards, input: Path(input.text).parent,
+    shell:
+        "python workflow/scripts/compile_report.py --report {params.folder} --output {output} 2>&1 | tee {log}"
 
 
 rule describe_adapter:

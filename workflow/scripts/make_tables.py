@@ -9,6 +9,7 @@ from frugal.report.language_models import tables as language_models
 from frugal.report.movie_preference import tables as movie_preference
 from frugal.report.recommenders import tables as recommenders
 from frugal.report.results import add_arguments, from_arguments
+from frugal.report.study import section as study
 from frugal.report.tables import save
 
 MODULES = {"movie_preference": movie_preference} | dict.fromkeys(RECOMMENDERS, recommenders)
@@ -25,6 +26,8 @@ def main() -> None:
         for name in TABLES[experiment] if results.of(experiment) else ():
             table = module.build(name, results)
             save(table, args.output, results.missing(experiment, table.layout.needs))
+    for name in study.table_names(results):
+        save(study.build(name, results), args.output, study.missing(name, results))
 
 
 if __name__ == "__main__":

@@ -112,6 +112,7 @@ def test_other_cut_offs_are_rows(results):
     assert [cell.value for cell in table.rows()[0]] == ["5", "popularity", "0.0500", "0.0250", "0.125"]
 
 
+@pytest.mark.usefixtures("always_resampled")
 def test_tests_pair_users_over_the_means_of_their_seeds(copy):
     """Three users, two seeds against one: differences (1 + 0)/2 - 0, 0.5 - 0.5 and 1 - 0."""
     first = pd.DataFrame({"seed": [1, 1, 1, 2, 2, 2], "user": [0, 1, 2] * 2, "NDCG@10": [1, 0.5, 1, 0, 0.5, 1]})

@@ -75,6 +75,27 @@ def test_latex_view():
     assert "e & --- & --- \\\\\n\\bottomrule" in text
 
 
+def test_intervals_go_below_their_values_where_a_row_is_too_wide():
+    columns = (Column("name", "Name"), *(Column(x, x, ".4f", interval=True, best="max") for x in "abcde"))
+    bounds = {f"{x}_{end}": 0.25 for x in "abcde" for end in ("lower", "upper")}
+    row = {"name": "a"} | dict.fromkeys("abcde", 0.5) | bounds
+    wide = Table("wide", Layout("Words.", columns), pd.DataFrame([row]))
+    stacked = r"\begin{tabular}[t]{@{}r@{}}0.5000\\{\scriptsize [0.2500, 0.2500]}\end{tabular}"
+    assert to_latex(wide).count(stacked) == 5
+    assert '<table id="table-wide" class="stacked">' in to_html(wide, "Words")
+    narrow = Table("narrow", Layout("Words.", columns[:3]), pd.DataFrame([row]))
+    assert "[t]" not in to_latex(narrow)
+    assert "stacked" not in to_html(narrow, "Words")
+
+
+def test_a_column_that_varies_is_shown_where_it_does():
+    layout = Layout("Words.", (Column("name", "Name"), Column("device", "Device", varying=True)))
+    rows = [{"name": "a", "device": "x"}, {"name": "b", "device": "x"}]
+    assert [column.name for column in Table("t", layout, pd.DataFrame(rows)).columns] == ["name"]
+    rows[1]["device"] = "y"
+    assert [column.name for column in Table("t", layout, pd.DataFrame(rows)).columns] == ["name", "device"]
+
+
 def test_html_view():
     text = to_html(table(), "<b>Table 1.</b> Words")
     assert '<th scope="row" data-order="a|b_">a|b_</th>' in text

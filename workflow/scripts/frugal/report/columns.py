@@ -7,6 +7,11 @@ SYSTEM = Column("system", "System")
 RUN = Column("system", "Run")
 P_HOLM = Column("p_holm", "p, Holm", "p")
 HOLM = (Column("p", "p", "p"), P_HOLM)
+EFFECT = Column("effect", "Effect size", "+.2f")
+EFFECT_OVER = (
+    "With fewer than ten {0}, too few to resample, the interval and p are those of Student's t. The effect size is the "
+    "mean difference over its standard deviation between {0} (Cohen's d_z)."
+)
 MINUTES = Column("minutes", "Minutes", ".2f")
 TOKENS_PER_SECOND = Column("tokens_per_second", "Tokens per second", ",.0f", best="max")
 WEIGHTS_TRAINED = Column("trainable_parameters", "Weights trained", ",d")
@@ -25,9 +30,9 @@ PROVENANCE = "Where each result comes from: the beginnings of the commit and of 
 SEED = Column("seed", "Seed", "d")
 COMMIT = Column("commit", "Commit")
 SETTINGS = Column("config", "Settings")
-OTHER_INPUTS = Column("inputs", "Other inputs")
+OTHER_INPUTS = Column("inputs", "Other inputs", wraps=0.3)
 MACHINE = (
-    Column("processor", "Processor"),
+    Column("processor", "Processor", wraps=0.16),
     Column("cores", "Cores", "d"),
     Column("memory_gb", "Memory, GB", ".0f"),
     Column("gpus", "GPUs", optional=True),

@@ -64,6 +64,10 @@ TABLES = {
         "climate_provenance",
     ),
 }
+#: What all experiments have in common: what training cost, and the machines beside those of the originals.
+STUDY_TABLES = ("efficiency", "machines")
+#: experiment -> the table of its results in this study and in others, which a study may name
+ACROSS = {experiment: f"across_{experiment}" for experiment in TABLES}
 #: experiment -> names of its figures
 FIGURES = {
     "movie_preference": (

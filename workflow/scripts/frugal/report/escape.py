@@ -3,7 +3,7 @@
 import html as html_library
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 MARKDOWN_SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|$&~^])")
 #: What would begin a list, a heading's rule or a thematic break where it stands first.
@@ -50,6 +50,8 @@ ZERO_WIDTH_SPACE = "\u200b"
 LONGEST_WORD = 24
 #: Where a path or a name may break: after its separators.
 SEPARATED = re.compile(r"(?<=\w[/_=])(?=\w)|(?<=\w\w\.)(?=[A-Za-z])")
+#: Letters alone, but for what stands around them.
+WORD = re.compile(r"\W*[^\W\d_]+\W*")
 
 
 def one_line(value: object) -> str:
@@ -83,14 +85,23 @@ def latex(value: object) -> str:
     return "".join(LATEX_SPECIAL.get(letter, letter) for letter in latex_letters(value))
 
 
-def breakable(value: object, quote: Callable[[str], str], mark: str) -> str:
+def breakable(value: object, quote: Callable[[str], str], mark: str, longest: int | None = None) -> str:
     """Text in which paths and names may break after their separators.
 
     Args:
         quote: `html` or `latex`.
         mark: what says in this format that a word may break.
+        longest: how many letters fit on a line: what is longer, and no word that could be hyphenated, breaks anywhere.
     """
-    return " ".join(mark.join(quote(part) for part in SEPARATED.split(word)) for word in one_line(value).split())
+
+    def parts(word: str) -> Iterator[str]:
+        for part in SEPARATED.split(word):
+            if longest is None or len(part) <= longest or WORD.fullmatch(part):
+                yield part
+            else:
+                yield from (part[start : start + longest] for start in range(0, len(part), longest))
+
+    return " ".join(mark.join(quote(part) for part in parts(word)) for word in one_line(value).split())
 
 
 def latex_letters(value: object) -> str:

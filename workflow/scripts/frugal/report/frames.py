@@ -89,6 +89,12 @@ def machine(hardware: dict[str, Any], on_gpu: bool) -> str:
     return f"{hardware.get('processor') or 'unknown processor'}{cores}"
 
 
+def machine_key(hardware: dict[str, Any]) -> tuple:
+    """What tells machines apart; the memory in whole GB, because a system keeps more or less of it to itself."""
+    memory = hardware.get("memory_mb")
+    return hardware.get("processor"), hardware.get("cores"), memory and round(memory / 1024), gpu_names(hardware)
+
+
 def short_commit(commit: str | None) -> str | None:
     """The first 12 digits of a commit, and whether files differed from it."""
     if not commit:

@@ -13,6 +13,7 @@ import yaml
 
 from frugal.errors import FrugalError, first_line
 from frugal.report.contents import LANGUAGE_MODELS, RECOMMENDERS
+from frugal.report.study.others import check_others
 
 BASELINE = "baseline_"
 #: The run that an experiment's comparisons are about, where it is not called like the experiment.
@@ -162,6 +163,7 @@ class Results:
         configfile: str | None = None,
         efficiency: Iterable[str] = (),
         ladder: Iterable[str] = (),
+        compare: dict[str, Path | str] | None = None,
     ):
         """
         Args:
@@ -171,12 +173,14 @@ class Results:
             configfile: the study's configuration, to be named in commands.
             efficiency: the experiments that measure speed and memory by size and mode.
             ladder: the experiments that measure the memory ladder.
+            compare: name -> folder of other studies' results, which are set beside these.
 
         Raises:
             FrugalError: a run is not written as experiment/name.
         """
         self.root, self.study, self.data, self.configfile = Path(root), study, Path(data), configfile
         self.efficiency, self.ladder = set(efficiency), set(ladder)
+        self.compare = {name: Path(folder) for name, folder in (compare or {}).items()}
         self.runs = []
         for run in runs:
             experiment, _, name = run.partition("/")
@@ -232,7 +236,7 @@ class Results:
         """Whether the settings name filled rating sheets."""
         return any(run.section("rating").get("sheets") for run in self.of(experiment))
 
-    def missing(self, experiment: str, needs: Iterable[str]) -> list["Missing"]:
+    def missing(self, experiment: str, needs: Iterable[str], only_trained: bool = False) -> list["Missing"]:
         """The expected files that are not there; more than three become one entry.
 
         ``needs`` names files that every run has, `base/<file>` of one run, `summary.json` or
@@ -256,7 +260,8 @@ class Results:
             elif file == "blocks.json":
                 expected |= {self._blocks_path(run): f"{file} of {run.name}" for run in self.trained(experiment)}
             else:
-                runs = [run for run in self.of(experiment) if only in ("", run.name)]
+                runs = self.trained(experiment) if only_trained else self.of(experiment)
+                runs = [run for run in runs if only in ("", run.name)]
                 expected |= {path: _told(path, run) for run in runs for path in run.paths(file)}
         absent = {path: what for path, what in expected.items() if not path.exists()}
         if len(absent) > 3:
@@ -283,11 +288,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ladder", default=[], nargs="+", metavar="EXPERIMENT", help="experiments that measure the memory ladder"
     )
+    parser.add_argument(
+        "--compare", default=[], nargs="+", metavar="NAME=FOLDER", help="other studies' results, to be set beside these"
+    )
     parser.add_argument("--configfile", help="the study's configuration, for the commands that are printed")
 
 
 def from_arguments(args: argparse.Namespace) -> Results:
-    return Results(args.results, args.study, args.runs, args.data, args.configfile, args.efficiency, args.ladder)
+    """The results that the options name.
+
+    Raises:
+        FrugalError: a folder to compare with is not one of results, or a run is not written as experiment/name.
+    """
+    compare = dict(entry.partition("=")[::2] for entry in args.compare)
+    check_others(compare, args.results)
+    shared = (args.results, args.study, args.runs, args.data, args.configfile, args.efficiency, args.ladder)
+    return Results(*shared, compare)
 
 
 def _told(path: Path, run: Run) -> str:

@@ -21,6 +21,10 @@ from frugal.report.results import Missing
 
 MISSING = "\u2014"  # an em dash
 MINUS = "\u2212"  # as wide as a plus
+#: A row of more letters than this does not fit on a line of a page: intervals then go below their values.
+WIDEST_ROW = 100
+#: How many wide letters fit on a line of a page, in the size of tables.
+LETTERS_OF_A_LINE = 70
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class Column:
             or a format specification; one that ends in % drops the sign, which belongs into the label.
         best: which end of the column is highlighted.
         optional: left out where no row has a value.
+        varying: left out where all rows have the same value.
         wraps: for sentences, which take several lines: the column's share of a page's width.
     """
 
@@ -44,6 +49,7 @@ class Column:
     spread: bool = False
     best: Literal["max", "min"] | None = None
     optional: bool = False
+    varying: bool = False
     wraps: float | None = None
 
 
@@ -90,7 +96,8 @@ class Table:
     @property
     def columns(self) -> list[Column]:
         """The columns that are shown."""
-        return [c for c in self.layout.columns if not c.optional or self.frame[c.name].notna().any()]
+        numbers = {column.name: self.frame[column.name].nunique() for column in self.layout.columns}
+        return [c for c in self.layout.columns if numbers[c.name] >= max(c.optional, 2 * c.varying)]
 
     def rows(self) -> list[list[Cell]]:
         """The cells that are shown, row by row."""
@@ -179,18 +186,31 @@ def to_latex(table: Table) -> str:
         caption = f"\\caption{{{escape.latex(table.layout.caption)}}}\\label{{table:{table.name}}}\\\\"
         head = [caption, *head, "\\endfirsthead", *head, "\\endhead", "\\bottomrule", "\\endfoot"]
     lines = [f"\\begin{{{environment}}}{{@{{}}{align}@{{}}}}", *head]
-    quotes = [_latex_words if column.wraps else escape.latex for column in table.columns]
-    for row, starts in zip(table.rows(), table.group_starts(), strict=True):
-        cells = [
-            _marked(cell, quote, r"\textbf{{{}}}", r" {\scriptsize ", "}")
-            for cell, quote in zip(row, quotes, strict=True)
-        ]
+    quotes = [_latex_words(column.wraps) if column.wraps else escape.latex for column in table.columns]
+    rows = table.rows()
+    stacked = _letters(rows) > WIDEST_ROW
+    for row, starts in zip(rows, table.group_starts(), strict=True):
+        cells = [_latex_cell(cell, quote, stacked) for cell, quote in zip(row, quotes, strict=True)]
         lines += ["\\addlinespace"] * starts + [" & ".join(cells) + r" \\"]
     return "\n".join([*lines, *foot, f"\\end{{{environment}}}", ""])
 
 
-def _latex_words(text: str) -> str:
-    return escape.breakable(text, escape.latex, r"\allowbreak{}")
+def _letters(rows: list[list[Cell]]) -> int:
+    """How many letters the widest cells of all columns have together."""
+    return sum(max(len(cell.value) + len(cell.interval) for cell in column) for column in zip(*rows, strict=True))
+
+
+def _latex_cell(cell: Cell, quote: Callable[[str], str], stacked: bool) -> str:
+    if not stacked or not cell.interval:
+        return _marked(cell, quote, r"\textbf{{{}}}", r" {\scriptsize ", "}")
+    shown = _marked(cell, quote, r"\textbf{{{}}}", r"\\{\scriptsize ", "}")
+    return rf"\begin{{tabular}}[t]{{@{{}}r@{{}}}}{shown}\end{{tabular}}"
+
+
+def _latex_words(share: float) -> Callable[[str], str]:
+    """How text is quoted in a column that takes this share of a line."""
+    longest = round(share * LETTERS_OF_A_LINE)
+    return lambda text: escape.breakable(text, escape.latex, r"\allowbreak{}", longest)
 
 
 def _latex_column(column: Column) -> str:
@@ -218,8 +238,9 @@ def to_html(table: Table, caption: str) -> str:
         f'<button type="button">{escape.html(column.label)}</button></th>'
         for column in table.columns
     )
-    body = []
-    for row, starts in zip(table.rows(), table.group_starts(), strict=True):
+    body, rows = [], table.rows()
+    stacked = ' class="stacked"' if _letters(rows) > WIDEST_ROW else ""
+    for row, starts in zip(rows, table.group_starts(), strict=True):
         shown = [_html_cell(cell, column) for cell, column in zip(row, table.columns, strict=True)]
         heading = shown[0].replace("<td", '<th scope="row"', 1).replace("</td>", "</th>")
         opening = '<tr class="group">' if starts else "<tr>"
@@ -227,7 +248,7 @@ def to_html(table: Table, caption: str) -> str:
     lines = "\n".join(body)
     return (
         f'<div class="scroll" role="region" tabindex="0" aria-labelledby="caption-{table.name}">\n'
-        f'<table id="table-{table.name}">\n'
+        f'<table id="table-{table.name}"{stacked}>\n'
         f'<caption id="caption-{table.name}"><span>{caption}</span></caption>\n'
         f"<thead>\n<tr>{head}</tr>\n</thead>\n<tbody>\n{lines}\n</tbody>\n</table>\n</div>"
     )

@@ -103,7 +103,9 @@ class HtmlView(View):
     def figure(self, name: str, caption: str, missing: list[Missing]) -> Raw:
         svg = (self.folder / "figures" / f"{name}.svg").read_text(encoding="utf-8")
         text = f"<b>{self.number('Figure')}.</b> {escape.html(caption)}"
-        card = f'<div class="card">{inline_svg(svg, name, caption)}</div>\n<figcaption>{text}</figcaption>'
+        # The button is shown by the script that gives it something to do.
+        button = f'<button type="button" class="enlarge" hidden aria-label="Enlarge figure {name}">Enlarge</button>'
+        card = f'<div class="card">{inline_svg(svg, name, caption)}</div>\n<figcaption>{text} {button}</figcaption>'
         return self._with_missing(self.raw(f'<figure id="{name}">\n{card}\n</figure>'), missing)
 
     def side_by_side(self, passages: list[dict[str, str]]) -> Raw:
@@ -140,7 +142,7 @@ class LatexView(View):
             size = r"\scriptsize\setlength{\tabcolsep}{3pt}\renewcommand{\arraystretch}{1.25}"
             return self._with_missing(self.raw(f"{{{size}\n\\input{{tables/{table.name}.tex}}}}"), missing)
         block = (
-            "\\begin{table}[htbp]\n\\centering\\small\n"
+            "\\begin{table}[!htbp]\n\\centering\\small\n"
             f"\\caption{{{escape.latex(table.layout.caption)}}}\n\\label{{table:{table.name}}}\n"
             "\\begin{adjustbox}{max totalsize={\\linewidth}{0.85\\textheight}}\n"
             f"\\input{{tables/{table.name}.tex}}\\unskip\n\\end{{adjustbox}}\n\\end{{table}}"
@@ -150,7 +152,7 @@ class LatexView(View):
     def figure(self, name: str, caption: str, missing: list[Missing]) -> Raw:
         self.number("Figure")
         block = (
-            f"\\begin{{figure}}[htbp]\n\\centering\n\\includegraphics[width=\\linewidth]{{figures/{name}.pdf}}\n"
+            f"\\begin{{figure}}[!htbp]\n\\centering\n\\includegraphics[width=0.84\\linewidth]{{figures/{name}.pdf}}\n"
             f"\\caption{{{escape.latex(caption)}}}\n\\label{{figure:{name}}}\n\\end{{figure}}"
         )
         return self._with_missing(self.raw(block), missing)

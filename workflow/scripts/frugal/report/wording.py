@@ -59,9 +59,17 @@ def difference(row: pd.Series, form: str = "+.3f") -> str:
     return f"{found} (difference {bounds}, {_p(row['p_holm'])} after Holm)"
 
 
+def told_apart(found: str, other: str) -> str:
+    """A verdict as the predicate of a sentence: ``is better than EASE``, ``was not told apart from EASE``."""
+    words = {"better": "is better than", "worse": "is worse than", "no difference found": "was not told apart from"}
+    return f"{words[found]} {other}"
+
+
 def duration(minutes: float) -> str:
-    """``5.2 minutes``, or seconds where it is less than one."""
-    return f"{minutes:.1f} minutes" if minutes >= 1 else f"{60 * minutes:.0f} seconds"
+    """``5.2 minutes``; seconds where it is less than one, and hours where it is two hours or more."""
+    if minutes < 1:
+        return f"{60 * minutes:.0f} seconds"
+    return f"{minutes:.1f} minutes" if minutes < 120 else f"{minutes / 60:.1f} hours"
 
 
 def beginning(text: str, letters: int) -> str:

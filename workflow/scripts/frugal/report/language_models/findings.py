@@ -2,13 +2,12 @@
 
 import pandas as pd
 
+from frugal.report.statistics import FEW
 from frugal.report.tables import format_value
 from frugal.report.wording import Tables, by_name, difference, duration, interval, known, row_of
 
 #: Overfitting is said where the last validation loss is above the best one by more than this share of it.
 TOLERANCE = 0.01
-#: A bootstrap over fewer documents than this is told to be rough: it has few different samples to draw.
-FEW_DOCUMENTS = 10
 BATCHES = ("per_device_train_batch_size", "gradient_accumulation_steps", "effective_batch_size")
 
 
@@ -25,6 +24,29 @@ def findings(tables: Tables, experiment: str, principal: str | None, measures_la
     if measures_ladder:
         sentences += [*_ladder(table["ladder"]), largest_batch(table["ladder"])]
     return [*sentences, cost(table["training"], principal), *_ratings(table["ratings"])]
+
+
+def headline(tables: Tables, experiment: str, principal: str | None) -> str:
+    """The experiment in one sentence: the tuned model's perplexity, and the test against the untuned one."""
+    table = by_name(tables, experiment)
+    tuned, base = (row_of(table["perplexity"], run=name or "") for name in (principal, "base"))
+    test = row_of(table["tests"], run="base")
+    if not known(tuned, "perplexity") or not known(base, "perplexity") or not known(test, "ratio", "verdict"):
+        return improvement(table["tests"])
+    opening = {
+        "better": "Tuning lowers the perplexity",
+        "worse": "Tuning raises the perplexity",
+        "no difference found": "The perplexities of the tuned and the untuned model were not told apart",
+    }[test["verdict"]]
+    figures = f"{format_value(base['perplexity'], ',.2f')} untuned, {format_value(tuned['perplexity'], ',.2f')} tuned"
+    return (
+        f"{opening}: {figures}, a ratio of {interval(test, 'ratio')} over {_documents(test['documents'])}"
+        f"{', which are few' if test['documents'] < FEW else ''}."
+    )
+
+
+def _documents(number: float) -> str:
+    return f"{number:,.0f} test document{'' if number == 1 else 's'}"
 
 
 def blanks(tables: Tables, experiment: str, principal: str | None, measures_ladder: bool) -> dict[str, str]:
@@ -71,7 +93,7 @@ def improvement(tests: pd.DataFrame) -> str:
     }[row["verdict"]]
     half = (row["difference_upper"] - row["difference_lower"]) / 2
     relative = f", {abs(row['difference']) / half:.1f} times half the width of its interval" if half > 0 else ""
-    caution = " Intervals over so few documents are rough." if row["documents"] < FEW_DOCUMENTS else ""
+    caution = " Of so few documents the perplexities' intervals are rough." if row["documents"] < FEW else ""
     return (
         f"{opening}: the perplexity is {row['ratio']:.3f} times the untuned one, over {row['documents']:,.0f} "
         f"documents that both scored; in log perplexity: {difference(row, '+.4f')}{relative}.{caution}"

@@ -2,6 +2,8 @@
 
 from frugal.report.columns import (
     COMMIT,
+    EFFECT,
+    EFFECT_OVER,
     FINAL_LOSS,
     HOLM,
     MACHINE,
@@ -52,10 +54,10 @@ SHARED = {
         (
             SYSTEM,
             Column("perplexity", "Perplexity", ",.2f", interval=True, best="min"),
-            Column("word_perplexity", "Word perplexity", ",.2f", best="min"),
-            Column("bits_per_byte", "Bits per byte", ".3f", best="min"),
-            Column("token_accuracy", "Next-token accuracy", ".3f", best="max"),
-            Column("text", "Corpus and split"),
+            Column("word_perplexity", "Word perplexity", ",.2f", interval=True, best="min"),
+            Column("bits_per_byte", "Bits per byte", ".3f", interval=True, best="min"),
+            Column("token_accuracy", "Next-token accuracy", ".3f", interval=True, best="max"),
+            Column("text", "Corpus and split", wraps=0.15),
             Column("context", "Context", ",d"),
             Column("stride", "Stride", ",d"),
             Column("bos", "BOS"),
@@ -70,12 +72,14 @@ SHARED = {
         "The tuned model against each other one on the same test documents: the other's log perplexity minus that of "
         "the tuned one, in nats a token, so that positive is better, and the ratio of the tuned model's perplexity to "
         "the other's. Paired bootstrap over documents, p values adjusted by Holm's method over all rows. A difference "
-        "is found where the interval leaves out zero and the adjusted p is below 0.05.",
+        "is found where the interval leaves out zero and the adjusted p is below 0.05. "
+        f"{EFFECT_OVER.format('documents')}",
         (
             Column("second", "Compared with"),
             Column("documents", "Documents", ",d"),
             Column("difference", "Lower log perplexity by", "+.4f", interval=True),
             Column("ratio", "Ratio of perplexities", ".3f", interval=True),
+            EFFECT,
             *HOLM,
             Column("verdict", "The tuned model is"),
         ),
@@ -103,7 +107,7 @@ SHARED = {
         TRAINING_COST,
         (
             RUN,
-            Column("device", "Device"),
+            Column("device", "Device", wraps=0.2),
             MINUTES,
             TOKENS_PER_SECOND,
             WEIGHTS_TRAINED,
@@ -116,13 +120,17 @@ SHARED = {
     "prompts": Layout(
         "Prompts and how the untuned and the tuned model went on, the first letters of each; the CSV file has them "
         "whole.",
-        (Column("prompt", "Prompt"), Column("base", "Untuned model"), Column("tuned", "Tuned model")),
+        (
+            Column("prompt", "Prompt", wraps=0.25),
+            Column("base", "Untuned model", wraps=0.33),
+            Column("tuned", "Tuned model", wraps=0.33),
+        ),
         needs=("answers.jsonl",),
     ),
     "ratings": Layout(
         "What people said of the answers, from 1 to 5, without knowing which model wrote them. The win rate is the "
         "share of prompts and raters for whom the tuned model's answer was the better one, ties counted half; alpha "
-        "is Krippendorff's measure of agreement between raters (1 agreement, 0 chance).",
+        "is Krippendorff's measure of agreement between raters (1 agreement, 0 chance). Without intervals.",
         (
             Column("criterion", "Criterion"),
             Column("base", "Untuned model, mean", ".2f"),
@@ -164,13 +172,13 @@ CLIMATE = {
     "manifest": Layout(
         "Every document of the corpus, and what became of it.",
         (
-            Column("document", "Document"),
-            Column("title", "Title"),
+            Column("document", "Document", wraps=0.2),
+            Column("title", "Title", wraps=0.2),
             Column("pages", "Pages", ",d"),
             Column("pages_skipped", "Pages skipped", ",d"),
             Column("characters", "Characters", ",d"),
             Column("status", "Outcome"),
-            Column("reason", "Reason", optional=True),
+            Column("reason", "Reason", optional=True, wraps=0.2),
         ),
         needs=("config.yaml", "manifest.parquet"),
         group="dataset",
@@ -182,7 +190,7 @@ CLIMATE = {
         "under the memory budget.",
         (
             Column("rung", "Rung"),
-            Column("changed", "What changes"),
+            Column("changed", "What changes", wraps=0.25),
             Column("peak_mb", "Memory, MB", ",.0f", best="min"),
             Column("estimate_mb", "Estimate, MB", ",.0f"),
             Column("deviation", "Deviation, %", "+.1%"),
@@ -192,7 +200,7 @@ CLIMATE = {
             WEIGHTS_TRAINED,
             Column("adapter_mb", "Adapter, MB", ".1f", optional=True),
             Column("largest_batch", "Largest batch", ",d", best="max", optional=True),
-            Column("error", "Failed", optional=True),
+            Column("error", "Failed", optional=True, wraps=0.15),
         ),
         needs=(LADDER,),
         keys=2,

@@ -4,7 +4,7 @@ from typing import Any
 
 from frugal.report.frames import software
 from frugal.report.language_models.figures import DRAWINGS
-from frugal.report.language_models.findings import blanks, findings
+from frugal.report.language_models.findings import blanks, findings, headline
 from frugal.report.language_models.layouts import LAYOUTS
 from frugal.report.language_models.originals import ORIGINALS
 from frugal.report.language_models.tables import answers, build, data, label
@@ -29,6 +29,7 @@ def context(experiment: str, results: Results, tables: dict[str, Table | None]) 
         "name": experiment,
         "kind": "language_model",
         "title": TITLES[experiment],
+        "headline": headline(tables, experiment, name),
         "findings": findings(tables, experiment, name, measures_ladder),
         "config": (principal.config if principal else None) or {},
         "principal": label(principal) if principal else None,

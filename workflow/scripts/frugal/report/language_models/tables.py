@@ -11,7 +11,7 @@ from frugal.report.frames import machine, metric_values, other_inputs, provenanc
 from frugal.report.language_models.layouts import LAYOUTS
 from frugal.report.language_models.originals import ANCHOR_DATASET, ANCHORS
 from frugal.report.results import LADDER, Results, Run
-from frugal.report.statistics import SAMPLES, Comparison, comparison, resampled_means
+from frugal.report.statistics import Comparison, compare_cases
 from frugal.report.tables import Table
 from frugal.report.wording import beginning
 
@@ -110,7 +110,7 @@ def perplexity(results: Results, experiment: str) -> Rows:
 
 
 def compare_documents(first: pd.DataFrame, second: pd.DataFrame) -> Comparison | None:
-    """How much lower the first system's log perplexity is, by a paired bootstrap over documents.
+    """How much lower the first system's log perplexity is, by `compare_cases` over documents.
 
     The statistic is a ratio of sums, sum(nll_second - nll_first) / sum(tokens), in nats a token; documents
     are resampled because tokens of one document are not independent.
@@ -125,8 +125,7 @@ def compare_documents(first: pd.DataFrame, second: pd.DataFrame) -> Comparison |
     if sides[0].empty or not sides[0]["tokens"].equals(sides[1]["tokens"]):
         return None
     gain, tokens = (sides[1]["nll"] - sides[0]["nll"]).to_numpy(float), sides[0]["tokens"].to_numpy(float)
-    draws = resampled_means(np.column_stack([gain, tokens]), np.ones(len(gain)), SAMPLES, seed=0)
-    return comparison(draws, int(tokens.sum()), len(gain), gain.sum() / tokens.sum())
+    return compare_cases(np.column_stack([gain, tokens]), int(tokens.sum()))
 
 
 def tests(results: Results, experiment: str) -> Rows:

@@ -1,6 +1,17 @@
 """What the numbers say, in sentences whose words follow from the statistics."""
 
-from frugal.report.wording import Tables, best_rule, difference, duration, interval, known, row_of, rows_of
+from frugal.report.tables import format_value
+from frugal.report.wording import (
+    Tables,
+    best_rule,
+    difference,
+    duration,
+    interval,
+    known,
+    row_of,
+    rows_of,
+    told_apart,
+)
 
 
 def findings(tables: Tables, principal: str | None) -> list[str]:
@@ -11,6 +22,27 @@ def findings(tables: Tables, principal: str | None) -> list[str]:
         *_shortcut(tables),
         *_cost(tables, principal),
     ]
+
+
+def headline(tables: Tables, principal: str | None) -> str:
+    """The experiment in one sentence: the trained model against the untuned one and the best rule, by kind of pair."""
+    accuracy, tests = (rows_of(tables, f"movie_preference_{name}") for name in ("accuracy", "tests"))
+    trained, base = row_of(accuracy, run=principal or ""), row_of(accuracy, run="base")
+    parts = []
+    for kind in ("easy", "hard"):
+        name = f"accuracy_{kind}"
+        best, test = best_rule(accuracy, name), row_of(tests, run="base", kind=kind)
+        if not known(trained, name) or not known(base, name) or not known(test, "verdict"):
+            continue
+        figures = " against ".join(format_value(row[name], ".3f") for row in (trained, base))
+        figures = figures if parts else f"accuracy {figures}"
+        text = f"on {kind} pairs the trained model {told_apart(test['verdict'], 'the untuned one')} ({figures})"
+        against = row_of(tests, run=best["run"], kind=kind) if best is not None else None
+        if known(against, "verdict"):
+            text += f" and {told_apart(against['verdict'], best['system'])} ({format_value(best[name], '.3f')})"
+        parts.append(text)
+    text = "; ".join(parts)
+    return f"{text[0].upper()}{text[1:]}." if text else "What the training is worth is missing."
 
 
 def _training_helps(tables: Tables, principal: str | None) -> list[str]:

@@ -2,6 +2,8 @@
 
 from frugal.report.columns import (
     COMMIT,
+    EFFECT,
+    EFFECT_OVER,
     FINAL_LOSS,
     HOLM,
     MACHINE,
@@ -45,36 +47,38 @@ LAYOUTS = {
             Column("accuracy", "All pairs", ".3f", interval=True, best="max"),
             Column("accuracy_easy", "Easy pairs", ".3f", interval=True, best="max"),
             Column("accuracy_hard", "Hard pairs", ".3f", interval=True, best="max"),
-            Column("accuracy_liked_first", "Liked film is A", ".3f"),
-            Column("swap_consistency", "Same film in both orders", ".3f"),
+            Column("accuracy_liked_first", "Liked film is A", ".3f", interval=True),
+            Column("swap_consistency", "Same film in both orders", ".3f", interval=True),
         ),
         group="role",
     ),
     "movie_preference_calibration": Layout(
-        "Probabilities: P(A) is the mean probability of answering A, 0.5 without a position bias; "
-        "rules state no probabilities.",
+        "Probabilities, with 95 % intervals over resampled users: P(A) is the mean probability of answering A, 0.5 "
+        "without a position bias; rules state no probabilities. Invalid answers are a share of the free answers alone, "
+        "with Wilson's interval.",
         (
             SYSTEM,
             Column("auc", "AUC", ".3f", interval=True, best="max"),
-            Column("auc_easy", "AUC, easy", ".3f", best="max"),
-            Column("auc_hard", "AUC, hard", ".3f", best="max"),
-            Column("p_a", "P(A)", ".3f"),
-            Column("brier", "Brier score", ".3f", best="min"),
-            Column("ece", "Calibration error", ".3f", best="min"),
+            Column("auc_easy", "AUC, easy", ".3f", interval=True, best="max"),
+            Column("auc_hard", "AUC, hard", ".3f", interval=True, best="max"),
+            Column("p_a", "P(A)", ".3f", interval=True),
+            Column("brier", "Brier score", ".3f", interval=True, best="min"),
+            Column("ece", "Calibration error", ".3f", interval=True, best="min"),
             Column("answer_mass", "Mass on A and B", ".3f", optional=True),
-            Column("invalid_answer_rate", "Invalid answers, %", ".1%", best="min", optional=True),
+            Column("invalid_answer_rate", "Invalid answers, %", ".1%", interval=True, best="min", optional=True),
         ),
         group="role",
     ),
     "movie_preference_tests": Layout(
         "The trained model against each other system on the same test pairs: difference in accuracy, "
         "paired bootstrap over users, p values adjusted by Holm's method over all rows. A difference is "
-        "found where the interval leaves out zero and the adjusted p is below 0.05.",
+        f"found where the interval leaves out zero and the adjusted p is below 0.05. {EFFECT_OVER.format('users')}",
         (
             Column("second", "Compared with"),
             Column("kind", "Pairs"),
             Column("pairs", "Count", ",d"),
             Column("difference", "Difference", "+.3f", interval=True),
+            EFFECT,
             *HOLM,
             Column("verdict", "The trained model is"),
         ),

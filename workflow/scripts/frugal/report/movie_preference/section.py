@@ -4,7 +4,7 @@ from typing import Any
 
 from frugal.report.frames import software
 from frugal.report.movie_preference.figures import DRAWINGS
-from frugal.report.movie_preference.findings import findings
+from frugal.report.movie_preference.findings import findings, headline
 from frugal.report.movie_preference.layouts import LAYOUTS
 from frugal.report.movie_preference.originals import Original
 from frugal.report.movie_preference.tables import EXPERIMENT, build, has_options, label
@@ -22,11 +22,13 @@ LONGEST_ANSWER = 400
 def context(results: Results, tables: dict[str, Table | None]) -> dict[str, Any]:
     """What the section's template can name."""
     principal, base = results.principal(EXPERIMENT), results.find(EXPERIMENT, "base")
+    name = principal.name if principal else None
     configs = [run.config for run in (principal, base) if run is not None and run.config]
     return {
         "name": EXPERIMENT,
         "title": "Movie preference",
-        "findings": findings(tables, principal.name if principal else None),
+        "headline": headline(tables, name),
+        "findings": findings(tables, name),
         "config": configs[0] if configs else {},
         "variants": [run.name for run in results.trained(EXPERIMENT)],
         "without_options": [run.name for run in results.trained(EXPERIMENT) if not has_options(run)],

@@ -8,7 +8,7 @@ import pandas as pd
 from frugal.report.frames import frame, metric_values, provenance_values, system_values
 from frugal.report.movie_preference.layouts import LAYOUTS
 from frugal.report.results import Results, Run
-from frugal.report.statistics import compare, with_verdicts
+from frugal.report.statistics import compare, wilson, with_verdicts
 from frugal.report.tables import Table
 
 EXPERIMENT = "movie_preference"
@@ -46,9 +46,20 @@ def metric_rows(name: str) -> Callable[[Results], pd.DataFrame]:
         runs = [run for run in results.of(EXPERIMENT) if with_rules or run.role != "rule"]
         if name == "movie_preference_shortcut":
             runs = [run for run in runs if has_options(run)]
-        return frame(LAYOUTS[name], [_system(run) | metric_values(run, columns) for run in runs])
+        values = [_system(run) | metric_values(run, columns) for run in runs]
+        if name == "movie_preference_calibration":
+            values = [row | _invalid_interval(run) for row, run in zip(values, runs, strict=True)]
+        return frame(LAYOUTS[name], values)
 
     return rows
+
+
+def _invalid_interval(run: Run) -> dict[str, float]:
+    """The interval of the share of free answers that answer nothing; without any answer none."""
+    if not run.examples:
+        return {}
+    lower, upper = wilson(sum(not row["valid"] for row in run.examples), len(run.examples))
+    return {"invalid_answer_rate_lower": lower, "invalid_answer_rate_upper": upper}
 
 
 def _system(run: Run) -> dict[str, Any]:

@@ -6,7 +6,17 @@ import pandas as pd
 
 from frugal.report.recommenders.tables import FULL_PRECISION
 from frugal.report.tables import format_value
-from frugal.report.wording import Tables, best_rule, by_name, difference, duration, interval, known, row_of
+from frugal.report.wording import (
+    Tables,
+    best_rule,
+    by_name,
+    difference,
+    duration,
+    interval,
+    known,
+    row_of,
+    told_apart,
+)
 
 METRIC = "NDCG@10"
 told = partial(difference, form="+.4f")
@@ -26,6 +36,22 @@ def findings(tables: Tables, experiment: str, principal: str | None, measures_ef
         sentences += [*_size(table["scaling"]), *_adapters(table["adapters"])]
         sentences += _speed(table["efficiency"]) if measures_efficiency else []
     return [*sentences, *_cost(table["training"], principal), *_budget(table["training"])]
+
+
+def headline(tables: Tables, experiment: str, principal: str | None) -> str:
+    """The experiment in one sentence: the principal model, and how it stands to the best baseline and to all."""
+    table = by_name(tables, experiment)
+    row, best = row_of(table["ranking"], run=principal or ""), best_rule(table["ranking"], METRIC)
+    if not known(row, METRIC):
+        return "How well the principal model ranks is missing."
+    text = f"{row['system']} has an NDCG@10 of {interval(row, METRIC, '.4f')}"
+    tests = table["tests"]
+    if best is None or not known(against := row_of(tests, run=best["run"]), "verdict"):
+        return f"{text}; the test against the best baseline is missing."
+    rules = tests[(tests["role"] == "rule") & tests["verdict"].notna()]
+    beaten = int((rules["verdict"] == "better").sum())
+    against_best = f"{told_apart(against['verdict'], best['system'])} ({format_value(best[METRIC], '.4f')})"
+    return f"{text}; it {against_best}, the best baseline, and is better than {beaten} of {len(rules)} baselines."
 
 
 def _principal(ranking: pd.DataFrame, principal: str | None) -> list[str]:

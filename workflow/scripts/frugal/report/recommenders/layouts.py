@@ -4,6 +4,8 @@ from dataclasses import replace
 
 from frugal.report.columns import (
     COMMIT,
+    EFFECT,
+    EFFECT_OVER,
     FINAL_LOSS,
     HOLM,
     MACHINE,
@@ -23,7 +25,7 @@ from frugal.report.results import EFFICIENCY
 from frugal.report.tables import Column, Layout
 
 #: Empty, and left out, where all runs have the same data and split.
-PROTOCOL = Column("protocol", "Data and split", optional=True)
+PROTOCOL = Column("protocol", "Data and split", optional=True, wraps=0.15)
 
 #: For both experiments, under names that the experiment's own name precedes.
 SHARED = {
@@ -50,15 +52,16 @@ SHARED = {
     "ranking": Layout(
         "Ranking over the whole catalogue without the items that a user had before: means over test users and "
         "seeds, ± the standard deviation over seeds, and 95 % intervals over resampled users of the mean of the "
-        "seeds. MRR counts every rank; coverage is the share of the catalogue in at least one user's first ten.",
+        "seeds. MRR counts every rank; coverage is the share of the catalogue in at least one user's first ten, no "
+        "mean over users, and has no interval.",
         (
             SYSTEM,
             PROTOCOL,
             Column("seeds", "Seeds", "d"),
             Column("HR@10", "HR@10", ".4f", interval=True, spread=True, best="max"),
             Column("NDCG@10", "NDCG@10", ".4f", interval=True, spread=True, best="max"),
-            Column("recall@10", "Recall@10", ".4f", spread=True, best="max", optional=True),
-            Column("MRR", "MRR", ".4f", spread=True, best="max"),
+            Column("recall@10", "Recall@10", ".4f", interval=True, spread=True, best="max", optional=True),
+            Column("MRR", "MRR", ".4f", interval=True, spread=True, best="max"),
             Column("coverage@10", "Coverage@10", ".3f", best="max"),
         ),
         keys=3,
@@ -66,14 +69,15 @@ SHARED = {
         contest=("protocol",),
     ),
     "cutoffs": Layout(
-        "The same ranking, cut off elsewhere: means over test users and seeds, ± the standard deviation over seeds.",
+        "The same ranking, cut off elsewhere: means over test users and seeds, ± the standard deviation over seeds, "
+        "and 95 % intervals over resampled users.",
         (
             Column("k", "k", "d"),
             SYSTEM,
             PROTOCOL,
-            Column("HR", "HR@k", ".4f", spread=True, best="max"),
-            Column("NDCG", "NDCG@k", ".4f", spread=True, best="max"),
-            Column("recall", "Recall@k", ".4f", spread=True, best="max", optional=True),
+            Column("HR", "HR@k", ".4f", interval=True, spread=True, best="max"),
+            Column("NDCG", "NDCG@k", ".4f", interval=True, spread=True, best="max"),
+            Column("recall", "Recall@k", ".4f", interval=True, spread=True, best="max", optional=True),
             Column("coverage", "Coverage@k", ".3f", best="max"),
         ),
         keys=3,
@@ -84,12 +88,13 @@ SHARED = {
         "The principal model against each other system: difference of the users' NDCG@10, each the mean over its "
         "seeds, by a paired bootstrap over users; p values adjusted by Holm's method over all rows. A difference is "
         "found where the interval leaves out zero and the adjusted p is below 0.05. The interval is over users; "
-        "it does not tell what other seeds would give.",
+        f"it does not tell what other seeds would give. {EFFECT_OVER.format('users')}",
         (
             Column("second", "Compared with"),
             Column("users", "Users", ",d"),
             Column("difference", "Difference", "+.4f", interval=True),
             Column("relative", "Relative, %", "+.1%"),
+            EFFECT,
             *HOLM,
             Column("verdict", "The principal model is"),
         ),
@@ -99,7 +104,7 @@ SHARED = {
     "sampled": Layout(
         "Sampled metrics: each target among negatives drawn at random instead of the whole catalogue. They are far "
         "higher, may order systems otherwise, and are not comparable with the full ranking (Krichene and Rendle, "
-        "2020); they stand here only for older figures that were measured in this way.",
+        "2020); they stand here only for older figures that were measured in this way, and without intervals.",
         (
             SYSTEM,
             PROTOCOL,
@@ -150,16 +155,18 @@ BERT4REC = {
     "scaling": Layout(
         "BERT4Rec by size, trained from random weights on the same data. Embeddings of items grow with the catalogue "
         "and the width, the encoder with width and depth. The last columns compare with the row above: difference of "
-        "the users' NDCG@10 by a paired bootstrap over users, p adjusted by Holm's method over all rows.",
+        "the users' NDCG@10 by a paired bootstrap over users, p adjusted by Holm's method over all rows. "
+        f"{EFFECT_OVER.format('users')}",
         (
             SYSTEM,
             Column("encoder_parameters", "Encoder weights", ",d"),
             Column("item_embedding_parameters", "Item embeddings", ",d"),
             Column("parameters", "All weights", ",d"),
-            Column("HR@10", "HR@10", ".4f", spread=True, best="max"),
+            Column("HR@10", "HR@10", ".4f", interval=True, spread=True, best="max"),
             Column("NDCG@10", "NDCG@10", ".4f", interval=True, spread=True, best="max"),
             Column("minutes", "Minutes", ".2f", best="min"),
             Column("difference", "NDCG@10 more than above", "+.4f", interval=True),
+            EFFECT,
             P_HOLM,
             Column("verdict", "Than the row above"),
         ),
@@ -167,7 +174,7 @@ BERT4REC = {
     ),
     "adapters": Layout(
         "Adapters on a trained and frozen backbone, against this backbone: difference of the users' NDCG@10, paired "
-        "bootstrap over users, p values adjusted by Holm's method over all rows.",
+        f"bootstrap over users, p values adjusted by Holm's method over all rows. {EFFECT_OVER.format('users')}",
         (
             SYSTEM,
             Column("method", "Method"),
@@ -179,6 +186,7 @@ BERT4REC = {
             Column("NDCG@10", "NDCG@10", ".4f", interval=True, spread=True),
             Column("backbone_NDCG@10", "NDCG@10 of the backbone", ".4f"),
             Column("difference", "Difference", "+.4f", interval=True),
+            EFFECT,
             P_HOLM,
             Column("verdict", "Than the backbone"),
         ),
@@ -189,7 +197,7 @@ BERT4REC = {
         "Speed and memory of training by size and mode, a process each. Speed-up is against float32 at the same size "
         "on the same machine.",
         (
-            Column("hardware", "Machine"),
+            Column("hardware", "Machine", wraps=0.25),
             Column("size", "Size"),
             Column("mode", "Mode"),
             Column("parameters", "Weights", ",d"),
@@ -201,7 +209,7 @@ BERT4REC = {
             Column("epoch_seconds", "Seconds per epoch", ",.1f", best="min"),
             *MEMORY,
             PEAK_SHARE,
-            Column("error", "Failed", optional=True),
+            Column("error", "Failed", optional=True, wraps=0.15),
         ),
         needs=(EFFICIENCY,),
         keys=3,

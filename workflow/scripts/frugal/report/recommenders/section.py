@@ -4,7 +4,7 @@ from typing import Any
 
 from frugal.report.frames import software
 from frugal.report.recommenders.figures import DRAWINGS
-from frugal.report.recommenders.findings import findings
+from frugal.report.recommenders.findings import findings, headline
 from frugal.report.recommenders.layouts import LAYOUTS
 from frugal.report.recommenders.originals import Original, anchors, uniform_ratio
 from frugal.report.recommenders.tables import build, comparable, data, label
@@ -19,11 +19,13 @@ TITLES = {"ssept": "SSE-PT", "bert4rec": "BERT4Rec"}
 def context(experiment: str, results: Results, tables: dict[str, Table | None]) -> dict[str, Any]:
     """What the section's templates can name."""
     principal = results.principal(experiment)
+    name = principal.name if principal else None
     measured = experiment in results.efficiency or bool(results.measurements(experiment))
     return {
         "name": experiment,
         "title": TITLES[experiment],
-        "findings": findings(tables, experiment, principal.name if principal else None, measured),
+        "headline": headline(tables, experiment, name),
+        "findings": findings(tables, experiment, name, measured),
         "config": (principal.config if principal else None) or {},
         "principal": label(principal) if principal else None,
         "variants": [run.name for run in results.trained(experiment)],

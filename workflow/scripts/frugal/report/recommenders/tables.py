@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -119,13 +120,14 @@ def cutoffs(results: Results, experiment: str) -> Rows:
     """The metrics at every cut-off but ten, smallest first."""
     runs = [run for run in results.of(experiment) if run.metrics]
     known = {int(name[3:]) for run in runs for name in run.metrics if re.fullmatch(r"HR@\d+", name)}
-    rows = []
+    rows, layout = [], LAYOUTS[f"{experiment}_cutoffs"]
     for k in sorted(known - {10}):
         for run in runs:
             row = _row(run, results) | {"k": k}
-            for name in ("HR", "NDCG", "recall", "coverage"):
-                if name != "recall" or _several_targets(run, results):
-                    row |= {name: run.metrics.get(f"{name}@{k}"), f"{name}_std": run.std.get(f"{name}@{k}")}
+            for column in (c for c in layout.columns if c.name in ("HR", "NDCG", "recall", "coverage")):
+                if column.name != "recall" or _several_targets(run, results):
+                    values = metric_values(run, [replace(column, name=f"{column.name}@{k}")])
+                    row |= {name.replace(f"@{k}", ""): value for name, value in values.items()}
             rows.append(row)
     return rows
 

@@ -1,0 +1,1 @@
+"""What the report says of the study as a whole: costs, machines, other studies beside it, threats to validity."""
