@@ -11,14 +11,34 @@ PIP_ARGS ?=
 
 SNAKEMAKE = PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores $(CORES) $(if $(filter full,$(STUDY)),--sdm conda) --configfile $(CONFIG) --
 
-.PHONY: help report test lint format lock schema plan claims bench bench-data bench-amazon bench-recsys bench-llm clean
+.PHONY: help report cached-report status preflight plan claims mlflow test slurm-test chaos test-unsloth-versions \
+	test-trackers audit lint format lock schema container bench bench-data bench-amazon bench-recsys bench-llm clean
 
 help: ## these lines
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
 
 report: .venv/ready ## run the study (STUDY=laptop, smoke or full) and write its report
 	@$(SNAKEMAKE) all
 	@echo "results/$(STUDY)/report/report.html"
+
+cached-report: .venv/ready ## the report from the DVC remote's results (STUDY=laptop): nothing is trained
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python workflow/scripts/run_stage.py report --pull --study $(STUDY) --configfile $(CONFIG) --cores $(CORES)
+	@echo "results/$(STUDY)/report/report.html"
+
+status: .venv/ready ## where each run is (STUDY=laptop), also while Snakemake runs
+	@$(BIN)/python workflow/scripts/show_status.py --configfile $(CONFIG)
+
+preflight: .venv/ready ## whether the study (STUDY=full, for example) can run on this machine
+	@$(SNAKEMAKE) preflight
+
+.venv-mlflow/ready: envs/peers/mlflow.txt
+	$(PYTHON) -m venv .venv-mlflow
+	.venv-mlflow/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -r envs/peers/mlflow.txt
+	@touch $@
+
+mlflow: .venv-mlflow/ready ## all finished runs (STUDY=laptop) in MLflow, on http://127.0.0.1:5000
+	.venv-mlflow/bin/python workflow/scripts/log_runs.py --results results/$(STUDY)
+	.venv-mlflow/bin/mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db
 
 .venv/ready: envs/requirements.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is %s" % sys.version.split()[0])'
@@ -27,8 +47,35 @@ report: .venv/ready ## run the study (STUDY=laptop, smoke or full) and write its
 	@touch $@
 
 test: .venv/ready lint ## everything that CI checks
-	$(BIN)/python -m pytest tests/unit -n 2 --dist loadfile
+	$(BIN)/python -m pytest tests/unit tests/hostile -n 2 --dist loadfile
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest tests/workflow
+
+slurm-test: .venv/ready ## the smoke study on a private SLURM of two nodes, on this machine
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest tests/slurm -rs
+
+chaos: .venv/ready ## the smoke study killed, cut off and damaged, and continued each time
+	@$(SNAKEMAKE) data/raw/movielens-100k
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/chaos --output results/bench/chaos.json
+
+.venv-unsloth-versions/ready: tests/unsloth_versions.py envs/llm.yaml envs/unsloth.yaml envs/requirements.txt .venv/ready
+	$(PYTHON) -m venv .venv-unsloth-versions
+	$(BIN)/python tests/unsloth_versions.py > .venv-unsloth-versions/pins.txt
+	.venv-unsloth-versions/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -r .venv-unsloth-versions/pins.txt
+	@touch $@
+
+test-unsloth-versions: .venv-unsloth-versions/ready ## language-model tests under unsloth's versions, without unsloth
+	.venv-unsloth-versions/bin/python -m pytest tests/unit/llm -n 2 --dist loadfile
+
+.venv/trackers: .venv/ready envs/trackers.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -r envs/trackers.txt -c envs/requirements.txt
+	@touch $@
+
+test-trackers: .venv/trackers .venv-mlflow/ready ## the trackers, with MLflow, TensorBoard and Weights & Biases
+	$(BIN)/python -m pytest tests/unit/test_tracking.py
+
+audit: .venv/ready ## known weaknesses of the packages, but for those in envs/audit.txt (asks PyPI)
+	sed -n 's/^      - //p' envs/unsloth.yaml > .venv/unsloth.txt
+	$(BIN)/pip-audit --strict --no-deps --disable-pip --progress-spinner off $$(awk '/^GHSA/ {print "--ignore-vuln", $$1}' envs/audit.txt) -r envs/requirements.txt -r .venv/unsloth.txt
 
 lint: .venv/ready ## style of the Python code and of the workflow
 	$(BIN)/ruff check .
@@ -43,6 +90,9 @@ format: .venv/ready ## put the code into that style
 
 schema: .venv/ready ## config/schema.json, from the configuration models
 	$(BIN)/python workflow/scripts/write_schema.py --output config/schema.json
+
+container: .venv/ready ## Dockerfile, from envs/
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python workflow/scripts/write_dockerfile.py --output Dockerfile
 
 lock: ## envs/requirements.txt, the exact versions, from envs/requirements.in
 	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock

@@ -10,6 +10,7 @@ if "study" not in config:
 
 include: "rules/common.smk"
 include: "rules/data.smk"
+include: "rules/machine.smk"
 include: "rules/movie_preference.smk"
 include: "rules/recommenders.smk"
 include: "rules/ssept.smk"
@@ -28,6 +29,7 @@ localrules:
     all,
     data,
     models,
+    preflight,
     movie_preference,
     ssept,
     bert4rec,
@@ -35,6 +37,9 @@ localrules:
     climate,
     fetch,
     write_run_config,
+    describe_adapter,
+    write_rating_sheet,
+    read_ratings,
     tables,
     figures,
     report,

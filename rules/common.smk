@@ -2,7 +2,6 @@
 
 import json
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from shlex import quote
 
@@ -13,7 +12,7 @@ sys.path.insert(0, str(SCRIPTS))
 
 from snakemake.settings.types import DeploymentMethod
 
-from frugal.config.registry import DOCUMENT_FORMATS, kind_of, load_datasets, load_models, missing_token
+from frugal.config.registry import DOCUMENT_FORMATS, kind_of, load_datasets, load_models
 from frugal.config.study import (
     BASE,
     BASELINES,
@@ -28,6 +27,12 @@ from frugal.config.yaml_files import read_yaml
 from frugal.errors import FrugalError
 from frugal.files import sha256_tree
 from frugal.fingerprint import code_hash, settings_hash
+from frugal.interruption import SNAKEMAKE_PID, hold_working_directory
+from frugal.preflight import as_table, demand, disk_finding, token_findings, unsloth_finding
+
+# A Snakemake that is killed takes its jobs with it, and leaves no lock: the same command continues.
+shell.prefix(f"set -euo pipefail; export {SNAKEMAKE_PID}=$PPID; ")
+HELD = hold_working_directory(Path(".snakemake")) if workflow.is_main_process else None
 
 CONFIG_FILE = str(workflow.configfiles[-1]) if workflow.configfiles else "config/config.yaml"
 
@@ -92,9 +97,40 @@ def settings_of(wildcards):
     return json.dumps(plain(run, None if stage == "config" else STAGES[wildcards.experiment][stage]))
 
 
+def environment_name(experiment, run):
+    """The environment of `envs/` that a run trains in."""
+    if experiment in RECOMMENDERS:
+        return "recsys"
+    return "unsloth" if run.backend == "unsloth" else "llm"
+
+
 def training_environment(wildcards):
-    """The conda environment that a language model's run trains in, as rules name it."""
-    return "../envs/unsloth.yaml" if run_of(wildcards).backend == "unsloth" else "../envs/llm.yaml"
+    """The conda environment that a run trains in, as rules name it."""
+    return f"../envs/{environment_name(experiment_of(wildcards), run_of(wildcards))}.yaml"
+
+
+# The runs that train on GPUs, by environment.
+ON_GPUS = {
+    environment: runs
+    for environment in ("llm", "recsys", "unsloth")
+    if (
+        runs := [
+            (experiment, variant)
+            for experiment, variants in TRAINED.items()
+            for variant in variants
+            if RUNS[experiment][variant].training.gpus
+            and environment_name(experiment, RUNS[experiment][variant]) == environment
+        ]
+    )
+}
+MACHINE = f"{RESULTS}/machine/{{environment}}.txt"
+
+
+def machine(wildcards):
+    """What shows that the machine has what a training on GPUs asks of it."""
+    if not run_of(wildcards).training.gpus:
+        return []
+    return MACHINE.format(environment=environment_name(experiment_of(wildcards), run_of(wildcards)))
 
 
 def local_path(wildcards):
@@ -125,13 +161,49 @@ def prepared(file):
 
 
 def gpus(wildcards):
-    """How many GPUs a run asks for."""
-    return run_of(wildcards).training.gpus
+    """How many GPUs of one machine a training asks for; those of several machines are in `SEVERAL_MACHINES`."""
+    training = run_of(wildcards).training
+    return training.gpus if training.nodes == 1 else 0
 
 
 def one_gpu(wildcards):
     """The GPUs of a job that uses one at most, however many the run trains on."""
-    return min(1, gpus(wildcards))
+    return min(1, run_of(wildcards).training.gpus)
+
+
+def on_several_machines(value):
+    """A resource of trainings on several machines; the others do not have it."""
+
+    def resource(wildcards):
+        training = run_of(wildcards).training
+        return value(training) if training.nodes > 1 else None
+
+    return resource
+
+
+# As the executor of SLURM reads them: one task on each machine, started by the job itself (`mpi`), with GPUs for each.
+SEVERAL_MACHINES = {
+    "nodes": on_several_machines(lambda training: training.nodes),
+    "tasks": on_several_machines(lambda training: training.nodes),
+    "tasks_per_gpu": on_several_machines(lambda training: 0),
+    "mpi": on_several_machines(lambda training: "srun"),
+    "gres": on_several_machines(lambda training: f"gpu:{training.gpus}" if training.gpus else None),
+}
+
+
+def launcher(wildcards):
+    """What starts a training: Python; torchrun, with a process for each GPU; or SLURM, with a torchrun on each machine."""
+    training = run_of(wildcards).training
+    processes = max(1, training.gpus)
+    if training.nodes > 1:
+        # The process that started this job lives on one of the machines only: the others must not look for it.
+        return (
+            f"{SNAKEMAKE_PID}= srun --nodes={training.nodes} --ntasks-per-node=1 --cpus-per-task=$OMP_NUM_THREADS"
+            f" torchrun --nnodes={training.nodes} --nproc_per_node={processes} --rdzv_backend=c10d"
+            " --rdzv_id=${SLURM_JOB_ID:?training.nodes above 1 needs SLURM: --workflow-profile profiles/slurm}"
+            " --rdzv_endpoint=$(hostname):$((20000 + SLURM_JOB_ID % 20000))"
+        )
+    return f"torchrun --standalone --nproc_per_node={processes}" if processes > 1 else "python"
 
 
 def of_trained(file):
@@ -239,12 +311,6 @@ def backbones(wildcards):
     return expand(f"{RESULTS}/{wildcards.experiment}/{run.warm_start.variant}/seeds/{{seed}}/model", seed=run.seeds)
 
 
-def launcher(wildcards):
-    """One process, or one for each GPU."""
-    processes = gpus(wildcards)
-    return f"torchrun --standalone --nproc_per_node={processes}" if processes > 1 else "python"
-
-
 # The experiments in which a language model learns a corpus.
 
 BLOCKS = f"data/blocks/{STUDY.study}/{{experiment}}/{{variant}}"
@@ -296,22 +362,29 @@ def check_names():
             sys.exit(f"error: {CONFIG_FILE}: local_paths.{name}: no data set or model has this name")
 
 
+def still_to_fetch():
+    """The data sets and models that the jobs to come will fetch; all that are missing, where that is asked for."""
+    jobs = list(workflow.dag.needrun_jobs())
+    if any(job.rule.name == "preflight" for job in jobs):
+        names = {
+            *(name for name in USED if not Path(f"data/prepared/{name}").exists()),
+            *(name for name in BASE_MODELS if not Path(f"data/models/{name}").exists()),
+        }
+    else:
+        names = {job.wildcards.name for job in jobs if job.rule.name == "fetch"}
+    names -= STUDY.local_paths.keys()
+    return [{name: table[name] for name in sorted(names & table.keys())} for table in (DATASETS, MODELS)]
+
+
 def preflight():
-    """What would fail hours later fails now: gated models without a token."""
-    for name in sorted(BASE_MODELS):
-        if name in STUDY.local_paths or Path(f"data/models/{name}").exists():
-            continue
-        message = missing_token(MODELS[name])
-        if message:
-            sys.exit(f"error: config/models.yaml: {name}: {message}")
-    with_conda = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
-    for experiment, runs in RUNS.items():
-        for variant in TRAINED[experiment]:
-            if getattr(runs[variant], "backend", None) == "unsloth" and not with_conda and find_spec("unsloth") is None:
-                sys.exit(
-                    f"error: {CONFIG_FILE}: {experiment}: {variant} trains with backend 'unsloth', which is not "
-                    "installed here: run Snakemake with --sdm conda, or set backend to 'transformers'"
-                )
+    """What would fail hours later fails now: no room for the data, gated models without a token, no unsloth."""
+    datasets, models = still_to_fetch()
+    findings = [disk_finding(datasets, models, Path("data")), *token_findings(models)]
+    if "unsloth" in ON_GPUS and DeploymentMethod.CONDA not in workflow.deployment_settings.deployment_method:
+        findings.append(unsloth_finding([f"{experiment}/{variant}" for experiment, variant in ON_GPUS["unsloth"]]))
+    if ON_GPUS:
+        print(as_table(findings), file=sys.stderr)
+    or_exit(demand, findings)
 
 
 check_names()

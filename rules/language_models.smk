@@ -25,12 +25,13 @@ rule pack_blocks:
 
 
 rule train_language_model:
-    """LoRA on the blocks of one variant. A killed run continues from its checkpoint."""
+    """LoRA on the blocks of one variant. A killed run continues from its checkpoint; the shell leaves SIGTERM to it."""
     input:
         config=f"{RUN_FOLDER}/settings/training.yaml",
         model=base_model,
         train=f"{BLOCKS}/train.parquet",
         validation=f"{BLOCKS}/validation.parquet",
+        machine=ancient(machine),
     output:
         adapter=directory(f"{RUN_FOLDER}/adapter"),
         history=f"{RUN_FOLDER}/history.csv",
@@ -45,13 +46,15 @@ rule train_language_model:
         training_environment
     threads: 8
     resources:
+        **SEVERAL_MACHINES,
         gpu=gpus,
     params:
         code=lambda wildcards: depends_on(f"train_{wildcards.experiment}.py"),
+        launcher=launcher,
         checkpoints=f"checkpoints/{STUDY.study}/{{experiment}}/{{variant}}",
     shell:
-        "OMP_NUM_THREADS={threads} python workflow/scripts/train_{wildcards.experiment}.py --config {input.config}"
-        " --base-model {input.model} --train {input.train} --validation {input.validation}"
+        "trap '' TERM; OMP_NUM_THREADS={threads} {params.launcher} workflow/scripts/train_{wildcards.experiment}.py"
+        " --config {input.config} --base-model {input.model} --train {input.train} --validation {input.validation}"
         " --checkpoints {params.checkpoints} --adapter {output.adapter} --history {output.history}"
         " --training {output.training} 2>&1 | tee {log}"
 
@@ -78,7 +81,7 @@ rule evaluate_language_model:
         "../envs/llm.yaml"
     threads: 8
     resources:
-        gpu=gpus,
+        gpu=one_gpu,
     params:
         code=depends_on("evaluate_language_model.py"),
         trained=trained_options,
@@ -146,7 +149,7 @@ rule climb_memory_ladder:
         "../envs/llm.yaml"
     threads: 16
     resources:
-        gpu=gpus,
+        gpu=one_gpu,
     params:
         code=depends_on("climb_memory_ladder.py"),
         child=depends_on("measure_memory.py"),

@@ -33,11 +33,12 @@ rule make_preference_pairs:
 
 
 rule train_movie_preference:
-    """LoRA on the pairs of one variant. A killed run continues from its checkpoint."""
+    """LoRA on the pairs of one variant. A killed run continues from its checkpoint; the shell leaves SIGTERM to it."""
     input:
         config=f"{MOVIE_PREFERENCE}/{{variant}}/settings/training.yaml",
         model=base_model,
         train=f"{PAIRS}/{{variant}}/train.jsonl",
+        machine=ancient(machine),
     output:
         adapter=directory(f"{MOVIE_PREFERENCE}/{{variant}}/adapter"),
         history=f"{MOVIE_PREFERENCE}/{{variant}}/history.csv",
@@ -50,13 +51,15 @@ rule train_movie_preference:
         training_environment
     threads: 8
     resources:
+        **SEVERAL_MACHINES,
         gpu=gpus,
     params:
         code=depends_on("train_movie_preference.py"),
+        launcher=launcher,
         checkpoints=f"checkpoints/{STUDY.study}/movie_preference/{{variant}}",
     shell:
-        "OMP_NUM_THREADS={threads} python workflow/scripts/train_movie_preference.py --config {input.config}"
-        " --base-model {input.model} --train {input.train} --checkpoints {params.checkpoints}"
+        "trap '' TERM; OMP_NUM_THREADS={threads} {params.launcher} workflow/scripts/train_movie_preference.py"
+        " --config {input.config} --base-model {input.model} --train {input.train} --checkpoints {params.checkpoints}"
         " --adapter {output.adapter} --history {output.history} --training {output.training} 2>&1 | tee {log}"
 
 
@@ -82,7 +85,7 @@ rule evaluate_movie_preference:
         "../envs/llm.yaml"
     threads: 8
     resources:
-        gpu=gpus,
+        gpu=one_gpu,
     params:
         code=depends_on("evaluate_movie_preference.py"),
         trained=trained_options,

@@ -21,11 +21,12 @@ rule partition_interactions:
 
 
 rule train_recommender:
-    """One variant with one seed. A killed run continues from its checkpoint."""
+    """One variant with one seed. A killed run continues from its checkpoint; the shell leaves SIGTERM to it."""
     input:
         config=f"{RUN_FOLDER}/settings/training.yaml",
         sequences=sequences,
         warm_start=warm_start,
+        machine=ancient(machine),
     output:
         model=directory(f"{SEED}/model"),
         history=f"{SEED}/history.csv",
@@ -40,6 +41,7 @@ rule train_recommender:
         "../envs/recsys.yaml"
     threads: lambda wildcards: run_of(wildcards).training.threads
     resources:
+        **SEVERAL_MACHINES,
         gpu=gpus,
     params:
         code=lambda wildcards: depends_on(f"train_{wildcards.experiment}.py"),
@@ -48,7 +50,7 @@ rule train_recommender:
         checkpoints=f"checkpoints/{STUDY.study}/{{experiment}}/{{variant}}-{{seed}}",
         profile=f"logs/{STUDY.study}/train_{{experiment}}/{{variant}}/{{seed}}.profile",
     shell:
-        "OMP_NUM_THREADS={threads} {params.launcher} workflow/scripts/train_{wildcards.experiment}.py"
+        "trap '' TERM; OMP_NUM_THREADS={threads} {params.launcher} workflow/scripts/train_{wildcards.experiment}.py"
         " --config {input.config} --seed {wildcards.seed} --sequences {input.sequences} {params.warm_start}"
         " --checkpoints {params.checkpoints} --model {output.model} --history {output.history}"
         " --training {output.training} --profile {params.profile} 2>&1 | tee {log}"

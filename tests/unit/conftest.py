@@ -1,5 +1,10 @@
 """A small made-up world of films and users, and a model small enough to train in a test."""
 
+import os
+import socket
+import subprocess
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -88,3 +93,22 @@ def tiny_model_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models") / "tiny"
     prepare_model(load_models("config/models.yaml")["tiny-random-llama"], None, folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def launch():
+    """Runs a script with its arguments, under torchrun where there are several processes."""
+
+    def run(command, processes=1) -> subprocess.CompletedProcess:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        launcher = ["-m", "torch.distributed.run", f"--nproc_per_node={processes}", f"--master_port={port}"]
+        return subprocess.run(
+            [sys.executable, *(launcher if processes > 1 else []), *map(str, command)],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+
+    return run

@@ -53,7 +53,7 @@ class Ladder:
         self.device, self.work = device, work
         if not (base_model / "config.json").exists():
             raise FrugalError(f"{base_model}: no config.json; make the model again: snakemake --forcerun prepare_model")
-        self.config = AutoConfig.from_pretrained(base_model, local_files_only=True)
+        self.config = AutoConfig.from_pretrained(base_model, local_files_only=True, trust_remote_code=False)
         work.mkdir(parents=True, exist_ok=True)
 
     def estimate(self, rung: Rung, batch_size: int) -> Any:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from frugal.errors import FrugalError, first_line, run_script
+from frugal.data.blocks import TEXTS
+from frugal.data.prepared import read_columns
+from frugal.errors import run_script
 from frugal.files import atomic_path, write_text
 from frugal.hardware import choose_device, keep_freed_memory
 from frugal.llm.evaluation import evaluation_parser, load_for_evaluation, memory_metrics, write_evaluation
@@ -28,7 +30,7 @@ def main() -> None:
     from frugal.llm.loading import mixed_precision
     from frugal.llm.perplexity import bos_token, intervals, metrics, score
 
-    device = choose_device(run.training.gpus)
+    device = choose_device(min(1, run.training.gpus))
     model, tokenizer, base_model_mb = load_for_evaluation(args.base_model, args.adapter, run, device)
     bos = bos_token(tokenizer, run.evaluation)
     with mixed_precision(model, run.model, device):
@@ -49,12 +51,7 @@ def main() -> None:
 
 def read_test(path: Path) -> pd.DataFrame:
     """test.parquet, as pack_blocks.py writes it."""
-    try:
-        return pd.read_parquet(path, columns=["document", "input_ids", "words", "bytes"])
-    except (OSError, ValueError) as error:
-        raise FrugalError(
-            f"{path}: cannot be read: {first_line(error)}; make it again with the rule pack_blocks"
-        ) from None
+    return read_columns(path, TEXTS, "pack_blocks").to_pandas()
 
 
 if __name__ == "__main__":

@@ -25,11 +25,11 @@ def main() -> None:
     args = parser.parse_args()
     keep_freed_memory()
     run = load_run(args.config, "movie_preference")
-    records = read_jsonl(args.test)
+    records = read_jsonl(args.test, scored=True)
 
     from frugal.llm.loading import mixed_precision
 
-    device = choose_device(run.training.gpus)
+    device = choose_device(min(1, run.training.gpus))
     model, tokenizer, base_model_mb = load_for_evaluation(args.base_model, args.adapter, run, device)
     with mixed_precision(model, run.model, device):
         start = time.perf_counter()

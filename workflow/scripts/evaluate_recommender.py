@@ -34,7 +34,7 @@ def main() -> None:
     from frugal.recsys.adapters import load_trained
     from frugal.recsys.evaluation import evaluate, summarise_seeds, write_ranking_metrics
 
-    device = choose_device(run.training.gpus)
+    device = choose_device(min(1, run.training.gpus))
     torch.set_num_threads(run.training.threads)
     split = read_split(args.sequences, run.data.fraction)
     backbones = args.backbones or [None] * len(args.models)

@@ -4,9 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
-import pandas as pd
-
 from frugal.data.preference import PARTS, make_pairs, to_jsonl, to_records
+from frugal.data.prepared import read_films, read_interactions
 from frugal.errors import run_script
 from frugal.files import atomic_path
 from frugal.runs import load_run
@@ -20,7 +19,9 @@ def main() -> None:
     parser.add_argument("--output", required=True, type=Path, help="folder for {train,validation,test}.jsonl")
     args = parser.parse_args()
     run = load_run(args.config, "movie_preference")
-    catalogue, parts = make_pairs(pd.read_parquet(args.interactions), pd.read_parquet(args.items), run)
+    interactions = read_interactions(args.interactions)
+    films = read_films(args.items, interactions)
+    catalogue, parts = make_pairs(interactions.to_pandas(), films.to_pandas(), run)
     for part in PARTS:
         with atomic_path(args.output / f"{part}.jsonl") as temporary:
             records = to_records(catalogue, parts[part], run, part)

@@ -97,7 +97,7 @@ def main() -> None:
     settings = json.loads(args.settings.read_text(encoding="utf-8"))
     run = validate(LanguageModelingRun, settings["run"], file=str(args.settings))
     keep_freed_memory(run.training.keep_freed_memory)
-    device = choose_device(run.training.gpus)
+    device = choose_device(min(1, run.training.gpus))
 
     import torch
 

@@ -1,14 +1,14 @@
 """Cut prepared interactions into training, validation and evaluation, as NPZ shards."""
 
 import argparse
-import json
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
+import pyarrow as pa
 
-from frugal.config.errors import validate
+from frugal.config.errors import parse_settings, validate
 from frugal.config.recommenders import DataSettings
+from frugal.data.prepared import read_films, read_interactions
 from frugal.errors import FrugalError, run_script
 from frugal.recsys.histories import Histories, Split, global_time, leave_one_out
 from frugal.recsys.shards import write_shards
@@ -21,8 +21,9 @@ def main() -> None:
     parser.add_argument("--settings", required=True, help="the study's key `data`, as JSON")
     parser.add_argument("--output", required=True, type=Path, help="output folder")
     args = parser.parse_args()
-    settings = validate(DataSettings, json.loads(args.settings), file="--settings")
-    split = partition(args.interactions, pq.read_metadata(args.items).num_rows, settings)
+    settings = validate(DataSettings, parse_settings(args.settings, "--settings"), file="--settings")
+    interactions = read_interactions(args.interactions)
+    split = partition(interactions, read_films(args.items, interactions).num_rows, settings)
     if not len(split.cases("test")):
         raise FrugalError(
             f"{args.interactions}: nobody is left to be evaluated: leave_one_out needs users with at least three "
@@ -32,10 +33,9 @@ def main() -> None:
     write_shards(split, args.output, settings.shards, about)
 
 
-def partition(interactions: Path, item_count: int, settings: DataSettings) -> Split:
+def partition(interactions: pa.Table, item_count: int, settings: DataSettings) -> Split:
     """The split that the settings describe; equal times keep the order of the file."""
-    table = pq.read_table(interactions)
-    users, items, ratings, times = (table[name].to_numpy() for name in ("user", "item", "rating", "timestamp"))
+    users, items, ratings, times = (interactions[name].to_numpy() for name in ("user", "item", "rating", "timestamp"))
     user_count = int(users.max()) + 1
     keep = np.ones(len(users), dtype=bool)
     if settings.min_rating is not None:

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from frugal.config.registry import DOCUMENT_FORMATS, SPLITS, DatasetEntry, load_entry
-from frugal.data import RECORD
 from frugal.data.documents import Document, write_documents
 from frugal.data.pdf import read_pdf
+from frugal.data.record import read_record
 from frugal.data.texts import read_text, read_wikitext
 from frugal.data.wikipedia import read_wikipedia
 from frugal.errors import FrugalError, run_script
-from frugal.files import read_json, sha256_file
+from frugal.files import sha256_file
 
 
 def main() -> None:
@@ -27,7 +27,7 @@ def main() -> None:
     entry = load_entry(options.table, options.name)
     if not isinstance(entry, DatasetEntry):
         raise FrugalError(f"{options.table}: holds base models; documents come from a table of data sets")
-    record = read_record(options.raw)
+    record = read_record(options.raw, DOCUMENT_FORMATS, "documents")
     # Published perplexities are those of the whole text.
     whole = record["format"] == "wikitext"
     facts = write_documents(
@@ -47,39 +47,16 @@ def main() -> None:
     )
 
 
-def read_record(raw: Path) -> dict[str, Any]:
-    """What ``fetch_source.py`` has noted of the folder, checked.
-
-    Raises:
-        FrugalError: the note is missing or damaged, or the data set holds no documents.
-    """
-    path = raw / RECORD
-    try:
-        record = read_json(path)
-        form, _, _ = record["format"], record["members"].items(), record["source"]
-    except FileNotFoundError:
-        raise FrugalError(f"{path}: is missing; fetch the data set first") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise FrugalError(f"{path}: is damaged; fetch the data set again") from None
-    if form not in DOCUMENT_FORMATS:
-        raise FrugalError(
-            f"{path}: the format '{form}' holds no documents; those that do: {', '.join(DOCUMENT_FORMATS)}"
-        )
-    return record
-
-
 def read_documents(raw: Path, record: dict[str, Any], entry: DatasetEntry) -> Iterator[Document]:
     """Every document of a fetched data set, in the order of its splits and then of its files' names.
 
     Raises:
-        FrugalError: a file is missing or changed since it was fetched, or cannot be read and is no PDF.
+        FrugalError: a file has changed since it was fetched, or cannot be read and is no PDF.
     """
     roles = sorted(record["members"], key=lambda role: (SPLITS.index(role) if role in SPLITS else -1, role))
     for role in roles:
         member = record["members"][role]
         path, split = raw / member["file"], role if role in SPLITS else None
-        if not path.is_file():
-            raise FrugalError(f"{path}: is missing; fetch the data set again")
         if sha256_file(path) != member["sha256"]:
             raise FrugalError(f"{path}: has changed since it was fetched; fetch the data set again")
         match record["format"]:

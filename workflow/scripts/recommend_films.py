@@ -19,6 +19,7 @@ from pathlib import Path
 import pandas as pd
 
 from frugal.data.preference import Films
+from frugal.data.prepared import read_films
 from frugal.errors import FrugalError, run_script
 from frugal.hardware import choose_device, keep_freed_memory
 from frugal.runs import load_run
@@ -50,7 +51,7 @@ def main() -> int:
     )
     from frugal.llm.recommending import Recommender
 
-    device, folder = choose_device(run.training.gpus), args.data / "models" / run.base_model
+    device, folder = choose_device(min(1, run.training.gpus)), args.data / "models" / run.base_model
     model = load_adapter(load_base_model(folder, run.model, device), args.run / "adapter")
     recommender = Recommender(model, load_tokenizer(folder), Films(items), run)
     with mixed_precision(model, run.model, device):
@@ -63,7 +64,7 @@ def main() -> int:
 def _read_items(path: Path) -> pd.DataFrame:
     if not path.exists():
         raise FrugalError(f"{path}: not there; make it with: snakemake --cores 1 data")
-    return pd.read_parquet(path)
+    return read_films(path).to_pandas()
 
 
 def answer_requests(recommender, source: str) -> int:

@@ -8,6 +8,7 @@ import pandas as pd
 
 from frugal.config.study import BASELINES
 from frugal.data.preference import read_jsonl, split_users
+from frugal.data.prepared import read_films, read_interactions
 from frugal.errors import run_script
 from frugal.files import atomic_path
 from frugal.hardware import provenance
@@ -25,8 +26,9 @@ def main() -> None:
     parser.add_argument("--results", required=True, type=Path, help="output: baseline_<name>/metrics.json below it")
     args = parser.parse_args()
     run = load_run(args.config, "movie_preference")
-    interactions, items = pd.read_parquet(args.interactions), pd.read_parquet(args.items)
-    records = read_jsonl(args.test)
+    table = read_interactions(args.interactions)
+    interactions, items = table.to_pandas(), read_films(args.items, table).to_pandas()
+    records = read_jsonl(args.test, scored=True)
     training_users = split_users(sorted(interactions["user"].unique()), run)["train"]
     training = interactions[interactions["user"].isin(training_users)]
     margins = preference_margins(records, training, items, run.pairs.liked_rating)

@@ -28,8 +28,13 @@ def main() -> None:
 def read_answers(path: Path) -> list[dict]:
     """Rows of answers.jsonl."""
     try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
-    except (OSError, ValueError) as error:
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+        for row in rows:
+            if not (isinstance(row, dict) and all(isinstance(row.get(key), str) for key in ("prompt", "answer"))):
+                raise ValueError("a line is no prompt with its answer")
+            json.dumps(row, ensure_ascii=False).encode()  # JSON can spell halves of surrogate pairs
+        return rows
+    except (OSError, ValueError, RecursionError) as error:
         raise FrugalError(f"{path}: cannot be read: {first_line(error)}; evaluate the model again") from None
 
 

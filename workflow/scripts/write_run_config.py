@@ -1,10 +1,9 @@
 """Write one run's resolved settings, or those that one of its stages reads, beside its results."""
 
 import argparse
-import json
 from pathlib import Path
 
-from frugal.config.errors import validate
+from frugal.config.errors import parse_settings, validate
 from frugal.config.study import RUN_MODELS, dump_yaml
 from frugal.errors import run_script
 from frugal.files import write_text
@@ -16,7 +15,7 @@ def main() -> None:
     parser.add_argument("--settings", required=True, help="the resolved settings, as JSON")
     parser.add_argument("--output", required=True, type=Path)
     args = parser.parse_args()
-    settings = json.loads(args.settings)
+    settings = parse_settings(args.settings, "--settings")
     validate(RUN_MODELS[args.experiment], settings, file="--settings")
     write_text(args.output, f"# {args.experiment}, resolved: what this was made with.\n{dump_yaml(settings)}")
 

@@ -28,7 +28,7 @@ def main() -> None:
     clock = Clock()
     trainer = SFTTrainer(
         model=settings["model"],
-        processing_class=AutoTokenizer.from_pretrained(settings["model"]),
+        processing_class=AutoTokenizer.from_pretrained(settings["model"], trust_remote_code=False),
         train_dataset=load_dataset("json", data_files=settings["texts"], split="train", cache_dir=settings["cache"]),
         peft_config=LoraConfig(task_type="CAUSAL_LM", **settings["lora"]),
         args=SFTConfig(

@@ -94,6 +94,25 @@ def sheet_key(items: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return {item["item"]: {"run": item["run"], "prompt": item["number"]} for item in items}
 
 
+def read_key(path: Path | str) -> dict[str, dict[str, Any]]:
+    """What `sheet_key` gave, from its file.
+
+    Raises:
+        FrugalError: the file cannot be read, or holds something else.
+    """
+    try:
+        key = read_json(path)
+        stated = sorted((entry["run"], entry["prompt"]) for entry in key.values())
+        numbers = {number for _, number in stated}
+        if not stated or stated != sorted((run, number) for run in RUNS for number in numbers):
+            raise ValueError("names other runs, or not both for every prompt")
+    except (AttributeError, KeyError, TypeError):
+        raise FrugalError(f"{path}: is no key of a sheet; write the sheet again") from None
+    except (OSError, ValueError) as error:
+        raise FrugalError(f"{path}: cannot be read: {first_line(error)}; write the sheet again") from None
+    return key
+
+
 def read_sheet(path: Path | str, key: dict[str, dict[str, Any]]) -> pd.DataFrame:
     """A filled sheet: one row an item, in the order of the key, with its criteria as integers.
 
@@ -108,14 +127,13 @@ def read_sheet(path: Path | str, key: dict[str, dict[str, Any]]) -> pd.DataFrame
     except (OSError, UnicodeDecodeError) as error:
         raise FrugalError(f"{path}: cannot be read: {first_line(error)}; save the sheet as CSV in UTF-8") from None
     header = text.split("\n", 1)[0]
-    reader = csv.DictReader(
-        io.StringIO(text, newline=""), delimiter=";" if header.count(";") > header.count(",") else ","
-    )
-    for column in ("item", *CRITERIA):
-        if column not in (reader.fieldnames or []):
-            raise FrugalError(f"{path}: has no column '{column}'; begin with the sheet.csv of this experiment")
+    separator = ";" if header.count(";") > header.count(",") else ","
     rows: dict[str, dict[str, Any]] = {}
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator)
     try:
+        for column in ("item", *CRITERIA):
+            if column not in (reader.fieldnames or []):
+                raise FrugalError(f"{path}: has no column '{column}'; begin with the sheet.csv of this experiment")
         for row in reader:
             item = (row["item"] or "").strip()
             if not any(isinstance(value, str) and value.strip() for value in row.values()):
@@ -158,10 +176,7 @@ def summarise_ratings(paths: Sequence[Path | str], key_path: Path | str) -> dict
         raise FrugalError("prompts.ratings: no filled sheet is named")
     if len({Path(path).resolve() for path in paths}) < len(paths):
         raise FrugalError("prompts.ratings: the same file is named twice; each rater has a file of their own")
-    try:
-        key = read_json(key_path)
-    except (OSError, ValueError) as error:
-        raise FrugalError(f"{key_path}: cannot be read: {first_line(error)}; write the sheet again") from None
+    key = read_key(key_path)
     sheets = [read_sheet(path, key) for path in paths]
     ratings = pd.concat(sheets, keys=range(len(sheets)), names=["rater"]).reset_index("rater")
     ratings[SUM] = ratings[list(CRITERIA)].mean(axis=1)
