@@ -100,7 +100,7 @@ class Checkout:
         data["study"] = name
         if change:
             change(data)
-        (self.folder / f"config/{name}.yaml").write_text(yaml.safe_dump(data), encoding="utf-8")
+        (self.folder / f"config/{name}.yaml").write_text(yaml.safe_dump(data, sort_keys=False), encoding="utf-8")
         return f"config/{name}.yaml"
 
 

@@ -22,7 +22,7 @@ def test_snakemake_commands_have_a_plan(checkout):
             if "--report" in command:  # needs finished results: tested with the smoke study
                 continue
             # Planning asks the conda program for its version, and there may be none here.
-            checkout.run(*shlex.split(command.replace("--sdm conda ", "")), "--dry-run")
+            checkout.run(*shlex.split(command.replace("--sdm conda", "")), "--dry-run")
 
 
 def test_nothing_is_left_to_fill_in(checkout):

@@ -1,21 +1,18 @@
 """The rating page in a browser: real key events, saving, and the file that it hands out."""
 
-import contextlib
-import json
-import os
-import shutil
-import subprocess
-import tempfile
+import importlib
+import sys
 import time
 import zlib
+from pathlib import Path
 
 import pytest
 
 from frugal.rating.sheet import CRITERIA, make_items, read_sheet, sheet_html, sheet_key
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
-pytestmark = pytest.mark.skipif(BROWSER is None, reason=f"none of these browsers is installed: {', '.join(BROWSERS)}")
+sys.path.insert(0, str(Path(__file__).parents[2]))  # the browser is shared by the tests of several pages
+browsers = importlib.import_module("browser")
+pytestmark = pytest.mark.skipif(browsers.PROGRAM is None, reason=browsers.LACKING)
 ANSWERS = {
     "base": [
         {"prompt": "The sea", "answer": "is <script>document.title = 'broken'</script> wide,\nand \"deep\"."},
@@ -23,90 +20,18 @@ ANSWERS = {
     ],
     "tuned": [{"prompt": "The sea", "answer": "rises."}, {"prompt": "Snow; rain", "answer": "\u00e9t\u00e9, \u65e5"}],
 }
-KEYS = {"Enter": (13, "\r"), "ArrowDown": (40, ""), "ArrowUp": (38, ""), "ArrowRight": (39, ""), "Tab": (9, "")}
-
-
-class Browser:
-    """A page of a headless Chromium, spoken to through a pipe (the DevTools protocol)."""
-
-    def __init__(self, profile):
-        inward, self.outward = os.pipe()
-        self.inward, outward = os.pipe()
-
-        def connect():  # the browser reads from 3 and writes to 4
-            os.dup2(os.dup(inward), 3)
-            os.dup2(os.dup(outward), 4)
-
-        # The pipes' own numbers may be 3 and 4: they are moved out of the way first.
-        inward, outward = (os.dup2(end, 60 + place) for place, end in enumerate((inward, outward)))
-        options = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--remote-debugging-pipe"]
-        self.process = subprocess.Popen(
-            [BROWSER, *options, f"--user-data-dir={profile}"],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            pass_fds=(3, 4),
-            preexec_fn=connect,
-        )
-        os.close(inward)
-        os.close(outward)
-        self.number, self.session, self.buffer = 0, None, b""
-        target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-
-    def call(self, method, **parameters):
-        self.number += 1
-        message = {"id": self.number, "method": method, "params": parameters}
-        if self.session:
-            message["sessionId"] = self.session
-        os.write(self.outward, json.dumps(message).encode() + b"\0")
-        while True:
-            while b"\0" not in self.buffer:
-                self.buffer += os.read(self.inward, 65536)
-            text, self.buffer = self.buffer.split(b"\0", 1)
-            answer = json.loads(text)
-            if answer.get("id") == self.number:
-                assert "error" not in answer, answer
-                return answer["result"]
-
-    def evaluate(self, script):
-        result = self.call("Runtime.evaluate", expression=script, returnByValue=True)
-        assert "exceptionDetails" not in result, result
-        return result["result"].get("value")
-
-    def open(self, page):
-        self.call("Page.enable")
-        self.call("Page.navigate", url=page.as_uri())
-        self.wait("document.readyState == 'complete' && !!document.getElementById('count')?.textContent")
-
-    def wait(self, condition, seconds=10):
-        deadline = time.monotonic() + seconds
-        while not self.evaluate(condition):
-            assert time.monotonic() < deadline, condition
-            time.sleep(0.02)
-
-    def press(self, *keys):
-        for key in keys:
-            code, text = KEYS.get(key) or (ord(key.upper()) if key.isascii() and key.isalnum() else 0, key)
-            event = {"key": key, "windowsVirtualKeyCode": code, "text": text}
-            self.call("Input.dispatchKeyEvent", type="keyDown" if text else "rawKeyDown", **event)
-            self.call("Input.dispatchKeyEvent", type="keyUp", key=key, windowsVirtualKeyCode=code)
-
-    def close(self):
-        with contextlib.suppress(AssertionError, OSError):
-            self.session = None
-            self.call("Browser.close")
-        self.process.wait(10)
-        os.close(self.outward)
-        os.close(self.inward)
 
 
 @pytest.fixture(scope="module")
 def browser():
-    profile = tempfile.mkdtemp(prefix="frugal-browser-")
-    started = Browser(profile)
-    yield started
-    started.close()
-    shutil.rmtree(profile, ignore_errors=True)
+    with browsers.started() as started:
+        yield started
+
+
+def open_sheet(browser, page):
+    """Open the page, and wait until its script has counted the scales."""
+    browser.open(page)
+    browser.wait("!!document.getElementById('count')?.textContent")
 
 
 @pytest.fixture
@@ -116,7 +41,7 @@ def sheet(browser, tmp_path):
     items = make_items(ANSWERS, seed=zlib.crc32(tmp_path.name.encode()) % 2**31)
     page = tmp_path / "sheet.html"
     page.write_text(sheet_html(items, "Rating sheet: test"), encoding="utf-8")
-    browser.open(page)
+    open_sheet(browser, page)
     return page, items
 
 
@@ -180,7 +105,7 @@ def test_what_is_entered_survives_a_reload(browser, sheet):
     browser.press(*"so so")
     before = browser.evaluate(STATE)
     assert before[:3] == ["2", "5", None]
-    browser.open(page)
+    open_sheet(browser, page)
     assert browser.evaluate(STATE) == before
     assert browser.evaluate("document.getElementById('rater').value") == "Bob"
     assert browser.evaluate("document.querySelector('textarea').value") == "so so"

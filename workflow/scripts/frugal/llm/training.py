@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -336,13 +337,15 @@ def train_for_measurement(
     training = run.training.model_copy(
         update={"max_steps": steps, "warmup_steps": 0, "logging_steps": 1, "report_to": []}
     )
-    arguments = sft_config(training, run.model, run.seed, Path("measurement-writes-nothing"), "measurement")
-    arguments.save_strategy = "no"
     clock = StepClock()
     lora = run.lora if method == "lora" else None
-    trainer = make_trainer(model, load_tokenizer(model_folder), blocks, None, lora, arguments, [clock], packed=True)
-    with ready(trainer, training, run.model, packed=True):
-        trainer.train()
+    # Nothing is saved, but the trainer makes its folder.
+    with TemporaryDirectory() as folder:
+        arguments = sft_config(training, run.model, run.seed, Path(folder), "measurement")
+        arguments.save_strategy = "no"
+        trainer = make_trainer(model, load_tokenizer(model_folder), blocks, None, lora, arguments, [clock], packed=True)
+        with ready(trainer, training, run.model, packed=True):
+            trainer.train()
     batch = training.per_device_train_batch_size * training.gradient_accumulation_steps
     first = 1 if steps > 1 else 0
     counted = blocks[first * batch : steps * batch]
