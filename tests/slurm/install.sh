@@ -9,5 +9,6 @@ elif [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
   exit 0
 fi
 export DEBIAN_FRONTEND=noninteractive
-apt-get update --quiet
-apt-get install --quiet --yes --no-install-recommends slurm-wlm munge
+options=(--quiet -o Acquire::Retries=1 -o Acquire::http::Timeout=30)
+apt-get update "${options[@]}"
+apt-get install "${options[@]}" --yes --no-install-recommends slurm-wlm munge
