@@ -54,8 +54,9 @@ LAYOUTS = {
     ),
     "movie_preference_calibration": Layout(
         "Probabilities, with 95 % intervals over resampled users: P(A) is the mean probability of answering A, 0.5 "
-        "without a position bias; rules state no probabilities. Invalid answers are a share of the free answers alone, "
-        "with Wilson's interval.",
+        "without a position bias; rules state no probabilities. Mass on A and B, a check and no score, is what the "
+        "model gives the two letters among all tokens. Invalid answers are a share of the free answers alone, with "
+        "Wilson's interval.",
         (
             SYSTEM,
             Column("auc", "AUC", ".3f", interval=True, best="max"),
