@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
@@ -222,7 +223,8 @@ def kill_node(node: str, running: Running) -> None:
     while grown := {pid for pid, parent in parents.items() if parent in doomed} - doomed:
         doomed |= grown
     for pid in doomed:
-        os.kill(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it has ended since
+            os.kill(pid, signal.SIGKILL)
 
 
 @pytest.fixture(scope="session")
