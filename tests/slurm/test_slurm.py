@@ -122,7 +122,7 @@ def faults(checkout, cluster):
             "model": {"hidden_dropout_prob": 0, "sse_user_probability": 0, "sse_item_probability": 0},
             "loss": {"precision": "float32"},
         }
-        long = {"num_train_epochs": 60, "early_stopping_patience": 60}
+        long = {"num_train_epochs": 120, "early_stopping_patience": 120}
         data["ssept"]["variants"] = {
             "long": {**exact, "training": three_steps},
             "short": {**exact, "training": three_steps},
@@ -196,6 +196,10 @@ class Running:
         path = self.folder / log(variant)
         self.wait_for(lambda: path.exists() and text in path.read_text(), f"'{text}' in {path}")
 
+    def jobs(self) -> list[str]:
+        """Ids of the jobs that run."""
+        return self.slurm("squeue", "--noheader", "--states=running,completing", "--format=%i").split()
+
     def job_of(self, variant: str) -> tuple[str, str]:
         """(id, node) of the job that trains a variant."""
         rows = self.slurm("squeue", "--noheader", "--states=running", "--format=%i %N %k").splitlines()
@@ -235,7 +239,10 @@ def disturbed(three_minutes, faults, cluster, checkout, shell, background) -> di
     with background(f"{cluster}\nexec {SNAKEMAKE} -- {targets}", checkout.folder / "snakemake.log") as process:
         running = Running(process, checkout.folder, cluster)
         running.wait_for_log("terminated", ": step 45/")
-        running.slurm("scancel", "--signal=TERM", running.job_of("terminated")[0])
+        job, _ = running.job_of("terminated")
+        running.slurm("scancel", "--signal=TERM", job)
+        # Both may be on the node that dies next: SLURM would start this job again, and no attempt of it have failed.
+        running.wait_for(lambda: job not in running.jobs(), "the job that got SIGTERM ends")
         running.wait_for_log("doomed", ": step 45/")
         job, node = running.job_of("doomed")
         kill_node(node, running)
