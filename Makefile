@@ -48,7 +48,7 @@ mlflow: .venv-mlflow/ready ## all finished runs (STUDY=laptop) in MLflow, on htt
 
 test: .venv/ready lint ## everything that CI checks
 	$(BIN)/python -m pytest tests/unit tests/hostile -n 2 --dist loadfile
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest tests/workflow
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest tests/workflow --timeout 1200
 
 slurm-test: .venv/ready ## the smoke study on a private SLURM of two nodes, on this machine
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest tests/slurm -rs
