@@ -85,28 +85,21 @@ EXEMPT = {
 }
 
 
+def inside(value: Any, path: tuple[str, ...]) -> Any:
+    """What stands at a path of keys; None where it leads nowhere."""
+    for part in path:
+        value = (value or {}).get(part)
+    return value
+
+
 def at(*path: str) -> Source:
     """A place in metrics.json, such as training, steps."""
-
-    def source(cell: Cell) -> Any:
-        value: Any = cell.record
-        for part in path:
-            value = (value or {}).get(part)
-        return value
-
-    return source
+    return lambda cell: inside(cell.record, path)
 
 
 def setting(*path: str) -> Source:
     """A place in the run's config.yaml."""
-
-    def source(cell: Cell) -> Any:
-        value: Any = cell.config
-        for part in path:
-            value = (value or {}).get(part)
-        return value
-
-    return source
+    return lambda cell: inside(cell.config, path)
 
 
 def score(cell: Cell) -> float | None:
