@@ -125,6 +125,12 @@ class Run:
             self.process.wait()
             raise TimeoutError(f"Snakemake did not end within {PATIENCE:g} s; see {self.log}") from None
 
+    def ends_within(self, seconds: float) -> bool:
+        """Whether it ends in this time."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(seconds)
+        return self.ended
+
     def jobs(self) -> dict[psutil.Process, str]:
         """The scripts that run now, and the name of each one's log, which is the job's."""
         found = {}

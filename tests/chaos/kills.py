@@ -14,6 +14,9 @@ EARLY = 0.15
 LONGEST_DELAY = 3.0
 #: Seconds that a job may need to notice that its Snakemake has gone: its imports come first.
 ORPHANS = 30.0
+#: Seconds that Snakemake has after SIGTERM. It lets running jobs end, and now and then it never does: its handler
+#: waits for a lock that the interrupted code holds (9.27). SIGKILL follows then, as from SLURM or a service manager.
+GRACE = 120.0
 #: Seconds between two looks at how far a study is; looking costs time that the study needs.
 LOOK = 0.2
 
@@ -41,7 +44,7 @@ def random_kills(campaign: Campaign, rng: random.Random) -> None:
         fault = campaign.fault(f"{sign.name} to {'Snakemake and jobs' if target == 'both' else target}")
         fault.where = ", ".join(sorted(set(run.jobs().values()))) or "no job"
         fault.struck_after = run.seconds
-        jobs = strike_until_the_end(run, target, sign)
+        jobs = strike_until_the_end(run, fault, target, sign)
         fault.problems += campaign.problems(checkout, partial=True)
         run = checkout.start()
         fault.command = run.command
@@ -60,7 +63,7 @@ def wait_for_point(run: Run, rng: random.Random, begun: float | None) -> bool:
     return run.wait_until(lambda: run.seconds >= until)
 
 
-def strike_until_the_end(run: Run, target: str, sign: signal.Signals) -> set[psutil.Process]:
+def strike_until_the_end(run: Run, fault: Fault, target: str, sign: signal.Signals) -> set[psutil.Process]:
     """Strike, and again where the job had done its work already and Snakemake went on; returns the jobs that ran."""
     known: set[psutil.Process] = set()
 
@@ -69,7 +72,9 @@ def strike_until_the_end(run: Run, target: str, sign: signal.Signals) -> set[psu
 
     while run.wait_until(others if target == "job" else lambda: True, LOOK):
         known |= set(run.strike(target, sign))
-        if target != "job":
+        if target != "job" and not run.ends_within(GRACE):
+            fault.said = f"still there {GRACE:g} s after {sign.name}: SIGKILL"
+            run.strike(target, signal.SIGKILL)
             run.wait()
     return known
 

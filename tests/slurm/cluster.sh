@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # A private SLURM cluster on this machine, for trying the profile and for the tests: two nodes on loopback, the first
 # with a GPU that is none. Needs slurm-wlm and munge (install.sh), no root. Nothing is written outside its folder.
+# With ACCOUNTING=yes it has accounts, too, and one named my_project; for that it needs slurmdbd and mariadb-server.
 #
 #   eval "$(tests/slurm/cluster.sh up [FOLDER])"       start it, and let this shell's SLURM programs find it
 #   tests/slurm/cluster.sh down [FOLDER]               stop it, with all its jobs, and remove the folder
@@ -26,7 +27,7 @@ for pid in filter(str.isdigit, os.listdir("/proc")):
     try:
         parents[int(pid)] = int(open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[1])
         if mark in open(f"/proc/{pid}/environ", "rb").read().split(b"\0"):
-            if os.path.basename(os.readlink(f"/proc/{pid}/exe")).startswith(("munged", "slurm")):
+            if os.path.basename(os.readlink(f"/proc/{pid}/exe")).startswith(("munged", "slurm", "mariadbd")):
                 found.add(int(pid))
     except OSError:
         continue  # it has ended, or is somebody else's
@@ -70,7 +71,7 @@ configure() {
   user=$(id -un) host=$(hostname -s)
   read -r -a ports < <(python3 - <<'PYTHON'
 import socket
-free = [socket.socket() for _ in range(3)]
+free = [socket.socket() for _ in range(5)]
 for one in free:
     one.bind(("127.0.0.1", 0))
 print(*(one.getsockname()[1] for one in free))
@@ -95,7 +96,7 @@ SlurmdLogFile=$folder/log/slurmd.%n.log
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/none
-AccountingStorageType=accounting_storage/none
+$(accounting_lines)
 MpiDefault=none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
@@ -124,8 +125,64 @@ CONF
   chmod +x "$folder/bin/srun"
 }
 
+accounting_lines() {
+  if [ -z "${ACCOUNTING:-}" ]; then
+    echo AccountingStorageType=accounting_storage/none
+    return
+  fi
+  cat <<CONF
+AccountingStorageType=accounting_storage/slurmdbd
+AccountingStorageHost=127.0.0.1
+AccountingStoragePort=${ports[3]}
+AccountingStoragePass=$folder/run/munge.socket
+AccountingStorageEnforce=associations
+CONF
+}
+
+# The database of accounts and jobs, and the daemon before it.
+start_accounting() {
+  local password database=("--no-defaults" "--datadir=$folder/database" "--socket=$folder/run/mariadb.socket")
+  password=$(head -c 16 /dev/urandom | od -An -tx1 | tr -d ' \n')
+  mariadb-install-db "${database[@]}" --user="$user" --auth-root-authentication-method=normal --skip-test-db \
+    >"$folder/log/mariadb-install-db.log" 2>&1
+  mariadbd "${database[@]}" --user="$user" --bind-address=127.0.0.1 --port="${ports[4]}" --skip-name-resolve \
+    --pid-file="$folder/run/mariadbd.pid" --log-error="$folder/log/mariadbd.log" </dev/null &>/dev/null &
+  for _ in $(seq 100); do
+    [ -S "$folder/run/mariadb.socket" ] && break
+    sleep 0.2
+  done
+  mariadb --no-defaults --socket="$folder/run/mariadb.socket" --user=root >&2 <<SQL
+CREATE USER slurm@127.0.0.1 IDENTIFIED BY '$password';
+GRANT ALL ON slurm_acct_db.* TO slurm@127.0.0.1;
+SQL
+  (umask 077 && cat >"$folder/slurmdbd.conf") <<CONF
+DbdHost=$host
+DbdAddr=127.0.0.1
+DbdPort=${ports[3]}
+SlurmUser=$user
+AuthType=auth/munge
+AuthInfo=socket=$folder/run/munge.socket
+StorageType=accounting_storage/mysql
+StorageHost=127.0.0.1
+StoragePort=${ports[4]}
+StorageUser=slurm
+StoragePass=$password
+StorageLoc=slurm_acct_db
+PidFile=$folder/run/slurmdbd.pid
+LogFile=$folder/log/slurmdbd.log
+CONF
+  slurmdbd >&2
+  for _ in $(seq 100); do
+    sacctmgr --noheader show cluster >&2 2>/dev/null && break
+    sleep 0.2
+  done
+  sacctmgr --immediate --quiet add cluster frugal >/dev/null
+  sacctmgr --immediate --quiet add account my_project >/dev/null
+  sacctmgr --immediate --quiet add user "$user" Account=my_project >/dev/null
+}
+
 up() {
-  for program in munged slurmctld slurmd srun sbatch; do
+  for program in munged slurmctld slurmd srun sbatch ${ACCOUNTING:+slurmdbd sacctmgr mariadbd mariadb-install-db}; do
     command -v "$program" >/dev/null || { echo "error: $program is not installed: tests/slurm/install.sh" >&2 && exit 1; }
   done
   down
@@ -133,6 +190,7 @@ up() {
   trap 'tail -n 20 "$folder"/log/*.log >&2 || true; echo "error: the cluster does not start" >&2; down' ERR
   munged --force --key-file="$folder/munge/key" --socket="$folder/run/munge.socket" --seed-file="$folder/munge/seed" \
     --pid-file="$folder/run/munged.pid" --log-file="$folder/log/munged.log" >&2
+  [ -z "${ACCOUNTING:-}" ] || start_accounting
   slurmctld -i >&2
   for number in $(seq "$NODES"); do start_node "n$number"; done
   for _ in $(seq 100); do
@@ -148,5 +206,5 @@ case "$command" in
   up) up ;;
   down) down ;;
   start-node) start_node "$node" ;;
-  *) sed -n '2,8s/^# \{0,1\}//p' "$0" >&2 && exit 2 ;;
+  *) sed -n '2,9s/^# \{0,1\}//p' "$0" >&2 && exit 2 ;;
 esac

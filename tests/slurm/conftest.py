@@ -21,13 +21,23 @@ checkout = _checkouts.checkout
 PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch", "srun", "squeue")
 
 
+@pytest.fixture(scope="session")
+def skip_without():
+    """Skips where a program is missing."""
+
+    def skip(*programs: str) -> None:
+        path = f"{os.environ['PATH']}{os.pathsep}/usr/sbin"
+        missing = [program for program in programs if shutil.which(program, path=path) is None]
+        if missing:
+            pytest.skip(f"{missing[0]} is not installed: run tests/slurm/install.sh as root on Debian or Ubuntu")
+
+    return skip
+
+
 @pytest.fixture(scope="session", autouse=True)
-def slurm():
+def slurm(skip_without):
     """SLURM is there, or everything here is skipped."""
-    path = f"{os.environ['PATH']}{os.pathsep}/usr/sbin"
-    missing = [program for program in PROGRAMS if shutil.which(program, path=path) is None]
-    if missing:
-        pytest.skip(f"{missing[0]} is not installed: run tests/slurm/install.sh as root on Debian or Ubuntu")
+    skip_without(*PROGRAMS)
 
 
 @pytest.fixture(scope="session")

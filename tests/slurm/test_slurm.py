@@ -129,6 +129,7 @@ def faults(checkout, cluster):
             "machines": {**exact, "training": {**three_steps, "per_device_train_batch_size": 128, "nodes": 2}},
             "undisturbed": {"training": long},
             "terminated": {"training": long},
+            "accounted": {**exact, "training": three_steps},
             "doomed": {"training": long},
         }
 
@@ -279,3 +280,36 @@ def test_sigterm_saves_and_the_next_attempt_continues(disturbed, checkout):
 def test_a_failing_command_leaves_no_cluster(shell, cluster_home, disturbed):
     shell("tests/slurm/cluster.sh down")
     assert not [line for line in processes_of(cluster_home) if re.search("slurm|munge", line)]
+
+
+# With accounting.
+
+
+@pytest.fixture(scope="session")
+def accounts(disturbed, shell, skip_without) -> str:
+    """Lines that let a shell find a cluster with accounts; it takes the place of the one without."""
+    skip_without("slurmdbd", "mariadbd")
+    return shell("tests/slurm/cluster.sh down; ACCOUNTING=yes tests/slurm/cluster.sh up")
+
+
+def charged_to(account: str) -> str:
+    resources = f"mem_mb=8000 runtime=60 slurm_account={account}"
+    return f"{SNAKEMAKE} --slurm-status-command sacct --default-resources {resources} -- {model('accounted')}"
+
+
+def test_an_account_that_does_not_exist_is_refused_by_name(accounts, shell):
+    said = shell(f"{accounts}\n! {charged_to('no_project')} 2>&1")
+    assert "The given account no_project appears to be invalid" in said
+    assert shell(f"{accounts}\nsacct --allusers --noheader") == "", "a job was handed in"
+
+
+def test_jobs_are_charged_to_the_account_and_sacct_says_when_they_end(accounts, shell, checkout):
+    shell(f"{accounts}\n{charged_to('my_project')}")
+    assert checkout.same_weights(f"{model('long')}/model.safetensors", f"{model('accounted')}/model.safetensors")
+    rows = shell(f"{accounts}\nsacct --allocations --noheader --parsable2 --format=account,state").splitlines()
+    assert set(rows) == {"my_project|COMPLETED"}
+
+
+def test_nothing_of_the_accounting_is_left(accounts, shell, cluster_home):
+    shell("tests/slurm/cluster.sh down")
+    assert not [line for line in processes_of(cluster_home) if re.search("slurm|munge|mariadb", line)]
