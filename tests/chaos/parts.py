@@ -200,6 +200,7 @@ def deleted_intermediates(campaign: Campaign, rng: random.Random) -> None:
     campaign.discard(checkout)
 
     checkout = without_training(campaign, "deleted-within")
+    checkout.remove(f"{TUNED}/metrics.json")
     fault = campaign.fault("deleted during a run: the test pairs, while the model trains", test)
     run = checkout.start(f"{TUNED}/metrics.json")
     run.wait_for(": step 2/", TRAINING_LOG)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from hypothesis import HealthCheck, settings
 
 from frugal.errors import FrugalError, run_script
@@ -112,6 +113,14 @@ class Sandbox:
             new = [path for path in outputs if path.exists() and path not in stood]
             assert all(map(is_whole, new)), f"half an output of a script that failed: {new}: {told}"
         return Outcome(code, stderr)
+
+    def fetch(self, source: dict, policies: dict) -> tuple[Outcome, list[object]]:
+        """Fetch a data set of one source: how that ended, and the options by which the next script finds it."""
+        table = self.inputs / "table.yaml"
+        table.write_text(yaml.safe_dump({"datasets": {"mine": {"title": "t", "sources": [source], **policies}}}))
+        named, raw = ["--table", table, "--name", "mine"], self.outputs / "raw"
+        fetched = self.run("fetch_source.py", *named, "--output", raw, "--downloads", self.outputs / "downloads")
+        return fetched, [*named, "--raw", raw]
 
     def ask(self, function: Callable, *arguments: object) -> str | None:
         """What a `FrugalError` of ``function`` says, or None where it returns; it writes into this folder at most."""

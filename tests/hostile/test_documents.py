@@ -7,7 +7,6 @@ import zlib
 from collections import Counter
 
 import pyarrow.parquet as pq
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,14 +25,11 @@ def prepare(sandbox: Sandbox, form: str, files: dict[str, bytes], members: dict[
     source = {"path": str(folder), "format": form, "members": members}
     if form == "wikipedia-dump":
         source = {"path": str(folder / next(iter(files))), "format": form}
-    table = sandbox.inputs / "table.yaml"
-    table.write_text(yaml.safe_dump({"datasets": {"mine": {"title": "t", "sources": [source], **policies}}}))
-    named = ["--table", table, "--name", "mine"]
-    fetched = sandbox.run("fetch_source.py", *named, "--output", out / "raw", "--downloads", out / "downloads")
+    fetched, named = sandbox.fetch(source, policies)
     if fetched.refused:
         return fetched
     files = [part for name in ("documents", "manifest", "summary") for part in (f"--{name}", out / f"{name}.out")]
-    outcome = sandbox.run("prepare_documents.py", *named, "--raw", out / "raw", *files)
+    outcome = sandbox.run("prepare_documents.py", *named, *files)
     if not outcome.refused:
         documents, manifest = (pq.read_table(out / f"{name}.out") for name in ("documents", "manifest"))
         documents.validate(full=True)

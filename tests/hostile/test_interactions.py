@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -91,10 +90,7 @@ def prepare(
         source["columns"] = COLUMNS
     if form in ("csv", "parquet", "sequences"):
         source["item_columns"] = {"item": "item", "title": "name"} | ({"genres": "tags"} if form == "parquet" else {})
-    table = sandbox.inputs / "table.yaml"
-    table.write_text(yaml.safe_dump({"datasets": {"mine": {"title": "t", "sources": [source], **policies}}}))
-    named = ["--table", table, "--name", "mine"]
-    fetched = sandbox.run("fetch_source.py", *named, "--output", out / "raw", "--downloads", out / "downloads")
+    fetched, named = sandbox.fetch(source, policies)
     if fetched.refused:
         return fetched
     files = [
@@ -103,7 +99,7 @@ def prepare(
         f"summary={out / 's.json'}",
     ]
     options = [part for file in files for part in (f"--{file.split('=')[0]}", Path(file.split("=")[1]))]
-    outcome = sandbox.run("prepare_interactions.py", *named, "--raw", out / "raw", *options)
+    outcome = sandbox.run("prepare_interactions.py", *named, *options)
     if not outcome.refused:
         is_sound(out / "interactions.parquet", out / "items.parquet")
     return outcome

@@ -36,7 +36,7 @@ def settings(**changes) -> EfficiencySettings:
 def _cheap(monkeypatch):
     """One thread, and a matrix-multiply peak of 10^9 operations a second."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setattr(training, "matmul_peak_flops", lambda dtype, device: 1e9)
+    monkeypatch.setattr(training, "matmul_peak_flops", lambda dtype, device, size: 1e9)
 
 
 def test_the_first_items_are_drawn_most():

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 
 from frugal.errors import FrugalError
 from frugal.recsys.ilora import add_ilora
-from frugal.recsys.modeling import SSEPT, Dropout, load_recommender, rotary_turns, rotate, shared
+from frugal.recsys.layers import Dropout, rotary_turns, rotate
+from frugal.recsys.modeling import SSEPT, load_recommender, shared
 
 KINDS = ["sasrec", "ssept", "bert4rec"]
 CAUSAL = ["sasrec", "ssept"]

@@ -20,7 +20,8 @@ logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 def hide_unused(adapter_method: str) -> None:
     """Let this process find what a recommender does not use not installed, before the trainer imports it for nothing.
 
-    It imports bitsandbytes, datasets and PEFT where they are there: half of the time that a job takes to start.
+    It imports bitsandbytes, datasets, PEFT and SciPy where they are there: more than half of the time that a job
+    takes to start.
     """
-    for package in ("bitsandbytes", "datasets", *(() if adapter_method == "lora" else ("peft",))):
+    for package in ("bitsandbytes", "datasets", "scipy", *(() if adapter_method == "lora" else ("peft",))):
         sys.modules.setdefault(package, None)

@@ -1,6 +1,5 @@
 """SASRec, SSE-PT and BERT4Rec: one encoder, three ways to read and to train it."""
 
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,131 +15,13 @@ from frugal.errors import FrugalError, blaming
 from frugal.files import read_json
 from frugal.losses import ROW_MULTIPLE
 from frugal.recsys.configuration import BERT4RecConfig, RecommenderConfig, SASRecConfig, SSEPTConfig
+from frugal.recsys.layers import Block, Dropout, rotary_turns
 from frugal.recsys.losses import full_softmax, sampled_softmax
 
 logging.disable_progress_bar()  # in logs, bars are noise
 
 #: Label of a position where nothing is predicted.
 IGNORED = -100
-#: Language models use 10,000 for thousands of positions; histories here have tens or hundreds.
-ROTARY_BASE = 100.0
-
-
-class Dropout(nn.Module):
-    """Dropout with a probability in steps of 1/256, one random byte an element.
-
-    On a CPU the library's own draws a 64-bit number an element, a sixth of the time of a training step.
-    """
-
-    def __init__(self, probability: float):
-        super().__init__()
-        self.probability = probability
-        self.threshold = min(round(256 * probability), 255)
-
-    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        if not self.training or self.threshold == 0:
-            return hidden
-        if hidden.device.type != "cpu":
-            return F.dropout(hidden, self.probability)
-        count = (hidden.numel() + 7) // 8
-        if torch.compiler.is_compiling():  # `random_` would break the graph
-            words = torch.randint(-(2**63), 2**63 - 1, (count,))
-        else:
-            words = torch.empty(count, dtype=torch.int64).random_(-(2**63), None)
-        kept = words.view(torch.uint8)[: hidden.numel()].view(hidden.shape) >= self.threshold
-        return hidden * (kept.to(hidden.dtype) * (256 / (256 - self.threshold)))
-
-
-class Attention(nn.Module):
-    def __init__(self, config: RecommenderConfig):
-        super().__init__()
-        self.heads, self.causal = config.num_attention_heads, config.causal
-        self.query_key_value = nn.Linear(config.width, 3 * config.width)
-        self.attention_output = nn.Linear(config.width, config.width)
-
-    def forward(
-        self, hidden: torch.Tensor, mask: torch.Tensor | None, turns: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """(batch, length, width) before the output projection, from normed states of the same shape.
-
-        ``turns``, see `rotary_turns`, gives queries and keys rotary positions; without it they have none here.
-        """
-        batch, length, width = hidden.shape
-        packed = self.query_key_value(hidden).view(batch, length, 3, self.heads, width // self.heads)
-        query_key, value = packed.split((2, 1), dim=2)
-        query, key = (query_key if turns is None else rotate(query_key, turns)).transpose(1, 3).unbind(2)
-        value = value.squeeze(2).transpose(1, 2)
-        on_cpu = hidden.device.type == "cpu"
-        if on_cpu:  # CPU attention in 16 bits is several times slower in its backward pass
-            query, key, value = query.float(), key.float(), value.float()
-        # Padding stands at the end, where a causal position never looks: no mask is needed.
-        with torch.autocast("cpu", enabled=False) if on_cpu else nullcontext():  # it would go back to 16 bits
-            attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=self.causal)
-        return attended.transpose(1, 2).reshape(batch, length, width).to(hidden.dtype)
-
-
-def rotary_turns(length: int, size: int, device: torch.device | str | None = None) -> torch.Tensor:
-    """float32, (length, size / 2, 2): cosine and sine of the angles by which `rotate` turns vectors of ``size``.
-
-    Pair i of neighbouring numbers turns by ROTARY_BASE^(-2i / size) radians a position.
-    """
-    frequencies = ROTARY_BASE ** (-torch.arange(0, size, 2, device=device) / size)
-    angles = torch.arange(length, device=device)[:, None] * frequencies
-    return torch.view_as_real(torch.polar(torch.ones_like(angles), angles))
-
-
-def rotate(vectors: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
-    """Queries or keys, (batch, length, ..., d), turned by their position (rotary embedding, Su et al., 2021).
-
-    As a complex number, each pair is multiplied by one of length 1: the fastest way where operations run one by
-    one. Inductor has no complex numbers, and gets the same product in real ones.
-
-    Args:
-        turns: float32, (length, d / 2, 2), see `rotary_turns`.
-    """
-    turns = turns.view(len(turns), *[1] * (vectors.dim() - 3), *turns.shape[1:])
-    pairs = vectors.float().unflatten(-1, (-1, 2))
-    if torch.compiler.is_compiling():
-        (real, imaginary), (cos, sin) = pairs.unbind(-1), turns.unbind(-1)
-        turned = torch.stack((real * cos - imaginary * sin, real * sin + imaginary * cos), dim=-1)
-    else:
-        turned = torch.view_as_real(torch.view_as_complex(pairs) * torch.view_as_complex(turns))
-    return turned.flatten(-2).to(vectors.dtype)
-
-
-class Block(nn.Module):
-    """Attention and feed-forward, each after a layer norm and beside a residual connection (pre-norm)."""
-
-    def __init__(self, config: RecommenderConfig):
-        super().__init__()
-        self.attention_norm = nn.LayerNorm(config.width, config.layer_norm_eps)
-        self.attention = Attention(config)
-        self.feed_forward_norm = nn.LayerNorm(config.width, config.layer_norm_eps)
-        self.up = nn.Linear(config.width, config.intermediate_size)
-        self.down = nn.Linear(config.intermediate_size, config.width)
-        self.activation = F.relu if config.causal else F.gelu  # as the papers have it
-        self.dropout = Dropout(config.hidden_dropout_prob)
-
-    def forward(
-        self,
-        hidden: torch.Tensor,
-        mask: torch.Tensor | None,
-        turns: torch.Tensor | None = None,
-        selected: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """States after the block: as ``hidden``, (batch, length, width), or of ``selected`` positions, (n, width).
-
-        Args:
-            turns: see `Attention`.
-            selected: int64, (n,), positions in the flattened batch. All positions are attended to; what follows
-                attention is computed for these alone.
-        """
-        attended = self.attention(self.attention_norm(hidden), mask, turns)
-        if selected is not None:
-            hidden, attended = hidden.flatten(0, 1)[selected], attended.flatten(0, 1)[selected]
-        hidden = hidden + self.dropout(self.attention.attention_output(attended))
-        inner = self.activation(self.up(self.feed_forward_norm(hidden)))
-        return hidden + self.dropout(self.down(inner))
 
 
 @dataclass
