@@ -145,7 +145,7 @@ start_accounting() {
   password=$(head -c 16 /dev/urandom | od -An -tx1 | tr -d ' \n')
   mariadb-install-db "${database[@]}" --user="$user" --auth-root-authentication-method=normal --skip-test-db \
     >"$folder/log/mariadb-install-db.log" 2>&1
-  mariadbd "${database[@]}" --user="$user" --bind-address=127.0.0.1 --port="${ports[4]}" --skip-name-resolve \
+  setsid mariadbd "${database[@]}" --user="$user" --bind-address=127.0.0.1 --port="${ports[4]}" --skip-name-resolve \
     --pid-file="$folder/run/mariadbd.pid" --log-error="$folder/log/mariadbd.log" </dev/null &>/dev/null &
   for _ in $(seq 100); do
     [ -S "$folder/run/mariadb.socket" ] && break
