@@ -6,7 +6,7 @@
 #   eval "$(tests/slurm/cluster.sh up [FOLDER])"       start it, and let this shell's SLURM programs find it
 #   tests/slurm/cluster.sh down [FOLDER]               stop it, with all its jobs, and remove the folder
 #   tests/slurm/cluster.sh start-node NAME [FOLDER]    start the daemon of a node (n1 or n2) that was stopped
-set -euo pipefail
+set -Eeuo pipefail
 
 PATH=$PATH:/usr/sbin # of users who are not root, too
 NODES=2
@@ -37,6 +37,19 @@ while grown != len(found):
     found |= {pid for pid, parent in parents.items() if parent in found}
 print(*found)
 PYTHON
+}
+
+# Repeat a command until it succeeds; fails if it never does.
+within_20_seconds() {
+  for _ in $(seq 100); do
+    if "$@" &>/dev/null; then return; fi
+    sleep 0.2
+  done
+  return 1
+}
+
+all_nodes_are_idle() {
+  [ "$(sinfo --noheader --Node --partition=cpu --states=idle --format=%N | wc -l)" -ge "$NODES" ]
 }
 
 start_node() {
@@ -147,10 +160,7 @@ start_accounting() {
     >"$folder/log/mariadb-install-db.log" 2>&1
   setsid mariadbd "${database[@]}" --user="$user" --bind-address=127.0.0.1 --port="${ports[4]}" --skip-name-resolve \
     --pid-file="$folder/run/mariadbd.pid" --log-error="$folder/log/mariadbd.log" </dev/null &>/dev/null &
-  for _ in $(seq 100); do
-    [ -S "$folder/run/mariadb.socket" ] && break
-    sleep 0.2
-  done
+  within_20_seconds test -S "$folder/run/mariadb.socket"
   mariadb --no-defaults --socket="$folder/run/mariadb.socket" --user=root >&2 <<SQL
 CREATE USER slurm@127.0.0.1 IDENTIFIED BY '$password';
 GRANT ALL ON slurm_acct_db.* TO slurm@127.0.0.1;
@@ -172,10 +182,7 @@ PidFile=$folder/run/slurmdbd.pid
 LogFile=$folder/log/slurmdbd.log
 CONF
   slurmdbd >&2
-  for _ in $(seq 100); do
-    sacctmgr --noheader show cluster >&2 2>/dev/null && break
-    sleep 0.2
-  done
+  within_20_seconds sacctmgr --noheader show cluster
   sacctmgr --immediate --quiet add cluster frugal >/dev/null
   sacctmgr --immediate --quiet add account my_project >/dev/null
   sacctmgr --immediate --quiet add user "$user" Account=my_project >/dev/null
@@ -193,12 +200,7 @@ up() {
   [ -z "${ACCOUNTING:-}" ] || start_accounting
   slurmctld -i >&2
   for number in $(seq "$NODES"); do start_node "n$number"; done
-  for _ in $(seq 100); do
-    ready=$(sinfo --noheader --Node --partition=cpu --states=idle --format=%N | wc -l)
-    [ "$ready" -lt "$NODES" ] || break
-    sleep 0.2
-  done
-  [ "$ready" -ge "$NODES" ]
+  within_20_seconds all_nodes_are_idle
   echo "export SLURM_CONF=$SLURM_CONF PATH=$folder/bin:\$PATH"
 }
 
