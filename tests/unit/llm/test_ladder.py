@@ -56,7 +56,7 @@ def test_each_rung_changes_the_keys_that_it_names_and_no_other():
         "mixed_precision": {"model.compute_dtype": "bfloat16"},
         "gradient_checkpointing": {"training.gradient_checkpointing": True},
         "optimizer_8bit": {"training.optim": "adamw_8bit"},
-        "chunked_loss": {"training.loss_chunk_tokens": 256},
+        "chunked_loss": {"training.loss_chunk_tokens": 512},
     }
 
 

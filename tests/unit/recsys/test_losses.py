@@ -1,6 +1,9 @@
 """Losses: values by hand, and agreement with the library's own."""
 
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +13,8 @@ from hypothesis import strategies as st
 
 from frugal.losses import chunked_cross_entropy
 from frugal.recsys.losses import full_softmax, sampled_softmax
+
+SCRIPTS = Path(__file__).parents[3] / "workflow" / "scripts"
 
 
 def problem(positions: int, items: int, seed: int = 0, dtype=torch.float32):
@@ -80,6 +85,48 @@ def test_bfloat16_is_close_and_its_loss_is_float32():
     for mine, other in ((hidden, exact[0]), (weight, exact[1]), (bias, exact[2])):
         error = (mine.grad.float() - other.grad).norm() / other.grad.norm()
         assert error < 0.02
+
+
+def test_a_learnt_position_keeps_its_small_gradient_in_16_bits():
+    # Logits 8 and 0: the target has 1 / (1 + e^-8) = .99966, which bfloat16 rounds to 1. Loss and gradient are those
+    # of the other class all the same: log(1 + e^-8), and -1 / (1 + e^8) and its opposite.
+    hidden = torch.ones(1, 1, dtype=torch.bfloat16, requires_grad=True)
+    weight = torch.tensor([[8.0], [0.0]], requires_grad=True)
+    loss = chunked_cross_entropy(hidden, weight, None, torch.tensor([0]), chunk=1)
+    loss.backward()
+    assert loss.item() == pytest.approx(math.log1p(math.exp(-8)), rel=0.01)
+    expected = 1 / (1 + math.exp(8))
+    assert weight.grad[:, 0].tolist() == pytest.approx([-expected, expected], rel=0.01)
+
+
+@pytest.mark.parametrize("number", [torch.float32, torch.bfloat16])
+def test_a_probability_too_small_for_a_number_has_its_loss(number):
+    # Scores 0 and 200 plus a bias of 8: the first has e^-208, which no number of 32 bits holds.
+    hidden, weight = torch.ones(1, 1, dtype=number), torch.tensor([[0.0], [200.0]])
+    loss = chunked_cross_entropy(hidden, weight, torch.tensor([0.0, 8.0]), torch.tensor([0]), chunk=1)
+    assert loss.item() == 208
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_logits_in_16_bits_have_no_copy():
+    # 512 x 50,000 logits of two bytes are 49 MB; a copy in float32 would be 98 MB more.
+    code = f"""
+import sys
+sys.path.insert(0, {str(SCRIPTS)!r})
+import re, torch
+from pathlib import Path
+from frugal.losses import chunked_cross_entropy
+hidden = torch.randn(512, 8).bfloat16().requires_grad_()
+weight = torch.randn(50_000, 8).bfloat16()
+targets = torch.randint(50_000, (512,))
+chunked_cross_entropy(hidden[:64], weight, None, targets[:64], 64)
+peak = lambda: int(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+before = peak()
+chunked_cross_entropy(hidden, weight, None, targets, 512).backward()
+print(peak() - before)
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(run.stdout) < 49 + 30
 
 
 def test_nothing_to_predict_is_zero():

@@ -8,6 +8,23 @@ import torch.nn.functional as F
 ROW_MULTIPLE = 64
 
 
+def scores(
+    hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, out: torch.Tensor | None = None
+) -> torch.Tensor:
+    """``hidden @ weight.T + bias``, (positions, classes), into ``out`` if there is one."""
+    if bias is None:
+        return torch.mm(hidden, weight.t(), out=out)
+    return torch.addmm(bias, hidden, weight.t(), out=out)
+
+
+def cross_entropy_of(at_target: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+    """Float32, (positions,): cross-entropy from the target's probability and the sum of the others'.
+
+    Probabilities in 16 bits are coarse near 1 and fine near 0, so the smaller of the two tells more.
+    """
+    return torch.where(at_target < 0.5, -at_target.float().log(), -(-others.float()).log1p())
+
+
 class ChunkedCrossEntropy(torch.autograd.Function):
     """Softmax cross-entropy of ``hidden @ weight.T + bias``, summed; see `chunked_cross_entropy`."""
 
@@ -19,32 +36,35 @@ class ChunkedCrossEntropy(torch.autograd.Function):
         trained = ctx.needs_input_grad[1]  # not below an adapter
         grad_weight = torch.zeros_like(weight, dtype=torch.float32) if trained else None
         grad_bias = torch.zeros_like(bias, dtype=torch.float32) if trained and bias is not None else None
-        weight_low = weight.to(hidden.dtype)
-        buffer = hidden.new_empty((min(chunk, positions), classes), dtype=torch.float32)
+        weight_low, bias_low = weight.to(hidden.dtype), None if bias is None else bias.to(hidden.dtype)
+        buffer = hidden.new_empty((min(chunk, positions), classes))
         total = hidden.new_zeros((), dtype=torch.float32)
         for start in range(0, positions, chunk):
             rows = hidden[start : start + chunk]
-            target = targets[start : start + chunk, None]
-            logits = buffer[: len(rows)]
-            product = rows @ weight_low.t()
-            logits.copy_(product) if bias is None else torch.add(product, bias, out=logits)
-            at_target = logits.gather(1, target)
-            largest = logits.amax(1, keepdim=True)
-            probabilities = logits.sub_(largest).exp_()
-            normaliser = probabilities.sum(1, keepdim=True)
-            total += (normaliser.log() + largest - at_target)[: max(0, real - start)].sum()
+            target = targets[start : start + chunk]
+            counted = max(0, real - start)
+            logits = scores(rows, weight_low, bias_low, buffer[: len(rows)])
+            # In 16 bits too, softmax sums in float32. Row by row it reads before it writes, so on a CPU it needs
+            # no room of its own; nor does indexing, where `scatter_` makes a float32 copy of it all.
+            probabilities = torch.softmax(logits, 1, out=logits if logits.device.type == "cpu" else None)
+            places = torch.arange(len(rows), device=target.device), target
+            at_target = probabilities[places]
+            probabilities[places] = 0
+            others = probabilities.sum(1)
+            losses = cross_entropy_of(at_target, others)
+            if losses.isinf().any():  # a probability too small for a number
+                losses = F.cross_entropy(scores(rows, weight_low, bias_low).float(), target, reduction="none")
+            total += losses[:counted].sum()
             # The gradient of the logits: probabilities, less one at the target.
-            gradient = probabilities.mul_(normaliser.reciprocal_())
-            gradient.scatter_add_(1, target, torch.full_like(at_target, -1.0))
-            gradient[max(0, real - start) :] = 0
-            low = gradient.to(hidden.dtype)
-            torch.mm(low, weight_low, out=grad_hidden[start : start + chunk])
+            probabilities[places] = -others
+            probabilities[counted:] = 0
+            torch.mm(probabilities, weight_low, out=grad_hidden[start : start + chunk])
             if grad_bias is not None:
-                grad_bias += gradient.sum(0)
-            if trained and low.dtype == torch.float32:
-                grad_weight.addmm_(low.t(), rows)
+                grad_bias += probabilities.sum(0)
+            if trained and hidden.dtype == torch.float32:
+                grad_weight.addmm_(probabilities.t(), rows)
             elif trained:
-                grad_weight += low.t() @ rows
+                grad_weight += probabilities.t() @ rows
         ctx.save_for_backward(grad_hidden, grad_weight, grad_bias)
         ctx.weight_dtype = weight.dtype
         return total

@@ -82,9 +82,10 @@ class TrainingSettings(Settings):
         description="The 8-bit optimisers come from bitsandbytes; 'paged' ones spill to host memory.",
     )
     loss_chunk_tokens: int | None = Field(
-        256,
+        1024,
         ge=1,
-        description="Logits of so many tokens are in memory at once; null: of all, which takes more memory and time.",
+        description="Logits of so many tokens are in memory at once; fewer: less memory, slower; null: of all, which "
+        "takes more memory and time.",
     )
     train_sampling_strategy: Literal["random", "group_by_length"] = Field(
         "random", description="'group_by_length' puts rows of like length together: even steps, less random order."

@@ -20,7 +20,7 @@ START = {
         "keep_freed_memory": False,
     },
 }
-LOSS_CHUNK_TOKENS = 256
+LOSS_CHUNK_TOKENS = 512
 
 
 @dataclass(frozen=True)
