@@ -12,6 +12,7 @@ from frugal.data.prepared import read_columns
 from frugal.errors import run_script
 from frugal.files import atomic_path, write_text
 from frugal.hardware import choose_device, keep_freed_memory
+from frugal.libraries import hide_bitsandbytes
 from frugal.llm.evaluation import evaluation_parser, load_for_evaluation, memory_metrics, write_evaluation
 from frugal.runs import load_run
 
@@ -25,6 +26,7 @@ def main() -> None:
     keep_freed_memory()
     run = load_run(args.config, args.experiment)
     test = read_test(args.test)
+    hide_bitsandbytes(run.model.quantization)
 
     from frugal.llm.answering import continue_prompts
     from frugal.llm.loading import mixed_precision

@@ -13,6 +13,7 @@ from frugal.data.preference import read_jsonl, to_jsonl, with_options
 from frugal.errors import run_script
 from frugal.files import atomic_path, write_text
 from frugal.hardware import choose_device, keep_freed_memory
+from frugal.libraries import hide_bitsandbytes
 from frugal.llm.evaluation import evaluation_parser, load_for_evaluation, memory_metrics, write_evaluation
 from frugal.metrics import preference_metrics, summarise
 from frugal.runs import load_run
@@ -26,6 +27,7 @@ def main() -> None:
     keep_freed_memory()
     run = load_run(args.config, "movie_preference")
     records = read_jsonl(args.test, scored=True)
+    hide_bitsandbytes(run.model.quantization)
 
     from frugal.llm.loading import mixed_precision
 

@@ -15,6 +15,7 @@ from frugal.config.language_modeling import LanguageModelingRun
 from frugal.errors import FrugalError, run_script
 from frugal.files import write_json
 from frugal.hardware import choose_device, keep_freed_memory, peak_rss_mb
+from frugal.libraries import hide_bitsandbytes
 
 
 def first_blocks(path: Path, count: int, length: int) -> list[dict[str, list[int]]]:
@@ -97,6 +98,7 @@ def main() -> None:
     settings = json.loads(args.settings.read_text(encoding="utf-8"))
     run = validate(LanguageModelingRun, settings["run"], file=str(args.settings))
     keep_freed_memory(run.training.keep_freed_memory)
+    hide_bitsandbytes(run.model.quantization, run.training.optim)
     device = choose_device(min(1, run.training.gpus))
 
     import torch

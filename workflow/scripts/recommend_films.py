@@ -22,6 +22,7 @@ from frugal.data.preference import Films
 from frugal.data.prepared import read_films
 from frugal.errors import FrugalError, run_script
 from frugal.hardware import choose_device, keep_freed_memory
+from frugal.libraries import hide_bitsandbytes
 from frugal.runs import load_run
 
 
@@ -42,6 +43,7 @@ def main() -> int:
     if run.pairs.format != "contrastive":
         raise FrugalError(f"{args.run}: trained to name the next film, not to compare films; use another run")
     items = _read_items(args.data / "prepared" / run.dataset / "items.parquet")
+    hide_bitsandbytes(run.model.quantization)
 
     from frugal.llm.loading import (
         load_adapter,

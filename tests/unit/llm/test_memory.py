@@ -109,10 +109,22 @@ def test_optimizer_states_by_hand():
     assert optimizer_bytes(4095, "paged_adamw_8bit") == 8 * 4095  # too small for 8 bits
 
 
+@pytest.mark.parametrize(
+    ("quantization", "optim", "brought"),
+    [("none", "adamw_torch", 0), ("none", "paged_adamw_8bit", 82), ("nf4", "adamw_torch", 82)],
+)
+def test_bitsandbytes_counts_where_it_is_used(quantization, optim, brought):
+    run = make_run(model={"quantization": quantization}, training={"optim": optim})
+    on = {"batch_size": 1, "sequence_length": 64}
+    assert estimate(SMALL, run, **on).overhead == 476 + brought
+    assert estimate(SMALL, run, **on, device="cuda").overhead == 500
+
+
 def test_chunks_bound_the_logits():
-    assert logits_bytes(1024, 49152, None) == 12 * 1024 * 49152
-    assert logits_bytes(1024, 49152, 256) == 96 * MB
-    assert logits_bytes(100, 49152, 256) == 8 * 100 * 49152
+    assert logits_bytes(1024, 49152, None, 2, "cpu") == 12 * 1024 * 49152
+    assert logits_bytes(1024, 49152, 256, 2, "cpu") == 24 * MB
+    assert logits_bytes(1024, 49152, 256, 2, "cuda") == 48 * MB
+    assert logits_bytes(100, 49152, 256, 4, "cpu") == 4 * 100 * 49152
 
 
 # Against PyTorch

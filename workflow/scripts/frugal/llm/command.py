@@ -16,6 +16,7 @@ from frugal.errors import FrugalError
 from frugal.files import atomic_path, exclusive, read_json, sha256_file, sha256_tree, write_json, write_text
 from frugal.fingerprint import fingerprint
 from frugal.hardware import choose_device, keep_freed_memory
+from frugal.libraries import hide_bitsandbytes
 from frugal.runs import load_run
 from frugal.tracking import prepare
 
@@ -86,6 +87,8 @@ def train(
 
     if run.backend == "unsloth":
         import unsloth  # noqa: F401  (patches trl, peft and transformers, so it comes before them)
+    else:
+        hide_bitsandbytes(run.model.quantization, run.training.optim)
 
     from frugal.llm.training import history_csv, load_for_run, train_adapter
     from frugal.training import EXIT_DEADLINE, DeadlineReached

@@ -29,9 +29,10 @@ from frugal.config.llm import LoraSettings, ModelSettings
 MB = 2**20
 #: As in `frugal.llm.packed`, which cannot be imported without torch.
 LONGEST_BY_PRODUCTS = 512
-#: MB of a process that has imported Python, torch, transformers, peft, trl, datasets and bitsandbytes (524), and used
-#: them for a step, measured.
-PROCESS_MB = 558
+#: MB of a process that has imported Python, torch, transformers, peft, trl and datasets (442), and used them for a
+#: step, measured; and what bitsandbytes and SciPy add where they are used.
+PROCESS_MB = 476
+BITSANDBYTES_MB = 82
 #: MB that CUDA and cuBLAS take on a GPU beside the tensors; it differs by GPU and driver, 400 to 600 MB.
 CUDA_CONTEXT_MB = 500
 #: Bytes a weight in NF4 (Dettmers et al. 2023, QLoRA, arXiv:2305.14314, section 3): 4 bits and, for each block
@@ -104,8 +105,9 @@ def estimate(
     if model.quantization == "nf4" and not full:
         passing += max(rows * columns for rows, columns in projections(config).values()) * number
 
+    bitsandbytes = model.quantization != "none" or "8bit" in training.optim
     carried = gradients if training.gradient_accumulation_steps > 1 else 0
-    logits = logits_bytes(tokens, config.vocab_size, training.loss_chunk_tokens)
+    logits = logits_bytes(tokens, config.vocab_size, training.loss_chunk_tokens, number, device)
     moments = [(carried, kept, logits), (carried, kept + again + passing, 0), (gradients, 0, 0)]
     gradients, activations, logits = max(moments, key=sum)
     return MemoryEstimate(
@@ -114,7 +116,7 @@ def estimate(
         optimizer=optimizer / MB,
         activations=activations / MB,
         logits=logits / MB,
-        overhead=PROCESS_MB if device == "cpu" else CUDA_CONTEXT_MB,
+        overhead=CUDA_CONTEXT_MB if device == "cuda" else PROCESS_MB + BITSANDBYTES_MB * bitsandbytes,
     )
 
 
@@ -178,14 +180,16 @@ def optimizer_bytes(size: int, optim: str) -> float:
     return 2 * size + 2 * 4 * -(-size // 256)
 
 
-def logits_bytes(tokens: int, vocabulary: int, chunk: int | None) -> int:
-    """12 bytes for each of T x V logits, or 8 for each of chunk x V.
+def logits_bytes(tokens: int, vocabulary: int, chunk: int | None, number: int, device: str) -> int:
+    """12 bytes for each of T x V logits, or c for each of chunk x V, on a GPU twice.
 
     When the gradient of the logits is made, three arrays in float32 are alive: the log-probabilities that the
-    forward pass kept, the gradient that arrives, and the one that leaves. In chunks (`frugal.losses`) there is
-    one in float32, in which everything happens, and its copy for matrix products.
+    forward pass kept, the gradient that arrives, and the one that leaves. In chunks (`frugal.losses`) logits become
+    probabilities and their own gradient in one array, on a GPU in two.
     """
-    return 12 * tokens * vocabulary if chunk is None else 8 * min(tokens, chunk) * vocabulary
+    if chunk is None:
+        return 12 * tokens * vocabulary
+    return (number if device == "cpu" else 2 * number) * min(tokens, chunk) * vocabulary
 
 
 def layer_bytes(
