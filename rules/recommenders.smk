@@ -37,6 +37,8 @@ rule train_recommender:
         f"logs/{STUDY.study}/train_{{experiment}}/{{variant}}/{{seed}}.benchmark.tsv"
     wildcard_constraints:
         experiment=one_of(RECOMMENDERS),
+    # Before the short jobs, which fill what the last training leaves idle.
+    priority: 1
     conda:
         "../envs/recsys.yaml"
     threads: lambda wildcards: run_of(wildcards).training.threads
@@ -121,6 +123,8 @@ rule measure_efficiency:
         f"logs/{STUDY.study}/measure_{{experiment}}_efficiency.log",
     wildcard_constraints:
         experiment=one_of(RECOMMENDERS),
+    # First, while all cores are free anyway: later they would stand idle one by one until the last is.
+    priority: 100
     conda:
         "../envs/recsys.yaml"
     threads: 16
