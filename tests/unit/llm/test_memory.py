@@ -120,6 +120,19 @@ def test_bitsandbytes_counts_where_it_is_used(quantization, optim, brought):
     assert estimate(SMALL, run, **on, device="cuda").overhead == 500
 
 
+def test_weights_that_are_converted_stand_beside_their_file():
+    # Without activations to speak of, 4-bit weights need most while the file of two bytes a weight is read.
+    run = make_run(model={"quantization": "nf4", "compute_dtype": "bfloat16"}, training={"gradient_checkpointing": True})
+    wide = LlamaConfig(hidden_size=1024, intermediate_size=4096, num_hidden_layers=4, vocab_size=512)
+    on = {"batch_size": 1, "sequence_length": 16}
+    loading, on_gpu = estimate(wide, run, **on), estimate(wide, run, **on, device="cuda")
+    assert (loading.gradients, loading.optimizer, loading.activations, loading.logits) == (0, 0, 0, 0)
+    assert loading.weights - on_gpu.weights == pytest.approx(2 * base_parameters(wide) / MB)
+    # bfloat16 is what the file holds: its weights are used as they are.
+    as_stored = make_run(model={"quantization": "none", "compute_dtype": "bfloat16"})
+    assert estimate(wide, as_stored, **on).weights == estimate(wide, as_stored, **on, device="cuda").weights
+
+
 def test_chunks_bound_the_logits():
     assert logits_bytes(1024, 49152, None, 2, "cpu") == 12 * 1024 * 49152
     assert logits_bytes(1024, 49152, 256, 2, "cpu") == 24 * MB

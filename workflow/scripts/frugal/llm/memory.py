@@ -8,8 +8,9 @@ Letters: T tokens of a batch (batch_size x sequence_length), S sequence_length, 
 size, A and K widths of the queries and of the keys, h heads, V vocabulary, r rank, L layers; c bytes of a number
 in compute_dtype (4 or 2).
 
-A step has three moments at which its memory may be highest, and the estimate is of the highest of them:
+A run has four moments at which its memory may be highest, and the estimate is of the highest of them:
 
+* *load*: on the CPU, weights that are brought to 4 or 32 bits stand beside the 16-bit file that they come from;
 * *loss*: all activations are kept, and the logits stand beside them;
 * *layer*: the logits are gone, and the backward pass is in the last layer, which under gradient checkpointing
   has just been computed again;
@@ -17,8 +18,8 @@ A step has three moments at which its memory may be highest, and the estimate is
 
 On the CPU the estimate is of a process that gives freed memory back (training.keep_freed_memory: false).
 
-So the gradients, which come as the activations go, count in the first two only where they were there before:
-where gradient_accumulation_steps is more than 1.
+So the gradients, which come as the activations go, count at the loss and in the layer only where they were there
+before: where gradient_accumulation_steps is more than 1.
 """
 
 from dataclasses import asdict, dataclass, fields
@@ -108,10 +109,16 @@ def estimate(
     bitsandbytes = model.quantization != "none" or "8bit" in training.optim
     carried = gradients if training.gradient_accumulation_steps > 1 else 0
     logits = logits_bytes(tokens, config.vocab_size, training.loss_chunk_tokens, number, device)
-    moments = [(carried, kept, logits), (carried, kept + again + passing, 0), (gradients, 0, 0)]
-    gradients, activations, logits = max(moments, key=sum)
+    converted = device == "cpu" and (number == 4 or model.quantization == "nf4")
+    moments = [
+        (2 * base_parameters(config) if converted else 0, 0, 0, 0, 0),
+        (0, carried, optimizer, kept, logits),
+        (0, carried, optimizer, kept + again + passing, 0),
+        (0, gradients, optimizer, 0, 0),
+    ]
+    file, gradients, optimizer, activations, logits = max(moments, key=sum)
     return MemoryEstimate(
-        weights=weights / MB,
+        weights=(weights + file) / MB,
         gradients=gradients / MB,
         optimizer=optimizer / MB,
         activations=activations / MB,

@@ -123,7 +123,8 @@ KINDS = {
         memory,
         (LADDER,),
         "The memory ladder, each rung with all savings above it: estimated memory by its parts, the measured peak as "
-        "a diamond, and the speed.",
+        "a diamond, and the speed. Where loading needs more than training, the weights include the file that they are "
+        "made from.",
     ),
 }
 DRAWINGS = {
