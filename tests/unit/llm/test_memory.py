@@ -122,7 +122,8 @@ def test_bitsandbytes_counts_where_it_is_used(quantization, optim, brought):
 
 def test_weights_that_are_converted_stand_beside_their_file():
     # Without activations to speak of, 4-bit weights need most while the file of two bytes a weight is read.
-    run = make_run(model={"quantization": "nf4", "compute_dtype": "bfloat16"}, training={"gradient_checkpointing": True})
+    in_4_bits = {"quantization": "nf4", "compute_dtype": "bfloat16"}
+    run = make_run(model=in_4_bits, training={"gradient_checkpointing": True})
     wide = LlamaConfig(hidden_size=1024, intermediate_size=4096, num_hidden_layers=4, vocab_size=512)
     on = {"batch_size": 1, "sequence_length": 16}
     loading, on_gpu = estimate(wide, run, **on), estimate(wide, run, **on, device="cuda")
