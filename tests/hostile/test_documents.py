@@ -205,7 +205,7 @@ broken_pdfs = st.lists(
 def test_pdfs_that_are_broken_or_hostile(sandboxes):
     """A PDF that cannot be read is a row of the manifest, and never an error."""
 
-    @examples(1)
+    @examples(8)
     @given(broken_pdfs)
     def check(broken):
         with sandboxes() as sandbox:
