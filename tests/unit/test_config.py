@@ -63,6 +63,16 @@ BROKEN = [
         {"fast": {"backend": "unsloth", "training": {"gpus": 2}}},
         r"backend 'unsloth' trains on one GPU: set training.gpus and training.nodes to 1, or",
     ),
+    (
+        f"{MP}.variants",
+        {"fast": {"backend": "unsloth", "training": {"gpus": 1, "gradient_checkpointing": "selective"}}},
+        r"backend 'unsloth' recomputes in its own way: set training.gradient_checkpointing to true or false, or",
+    ),
+    (
+        f"{MP}.training.gradient_checkpointing",
+        "some",
+        r"training.gradient_checkpointing: must be False, True or 'selective', got 'some'",
+    ),
     (f"{MP}.training.nodes", 0, r"training.nodes: must be greater than or equal to 1, got 0"),
     (f"{MP}.seed", -1, r"movie_preference.seed: must be greater than or equal to 0, got -1"),
     (f"{MP}.learning_rate", 1, r"movie_preference.learning_rate: unknown key"),

@@ -37,14 +37,14 @@ THEIRS = {"trl_default": {}, "trl_tuned": {"bf16": True, "packing": True}}
 OURS = {
     "lean": {
         "training": {
-            "per_device_train_batch_size": BATCH_SIZE // 2,
-            "gradient_accumulation_steps": 2,
-            "gradient_checkpointing": True,
-            "loss_chunk_tokens": 512,
+            "per_device_train_batch_size": 1,
+            "gradient_accumulation_steps": BATCH_SIZE,
+            "gradient_checkpointing": "selective",
+            "loss_chunk_tokens": 256,
         }
     },
-    "fast": {"training": {"loss_chunk_tokens": BATCH_SIZE * LENGTH}},
-    "nf4": {"model": {"quantization": "nf4"}, "training": {"loss_chunk_tokens": BATCH_SIZE * LENGTH}},
+    "fast": {"training": {"loss_chunk_tokens": 512}},
+    "nf4": {"model": {"quantization": "nf4"}, "training": {"loss_chunk_tokens": 512}},
 }
 ONCE = ("nf4",)
 

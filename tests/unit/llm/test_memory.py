@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -26,8 +27,10 @@ from frugal.llm.memory import (
     layer_bytes,
     logits_bytes,
     optimizer_bytes,
+    selective_bytes,
 )
 from frugal.llm.packed import collate, packed_forward
+from frugal.llm.recompute import selective_recomputation
 from frugal.llm.shapes import SHAPES
 
 ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
@@ -157,7 +160,7 @@ def small_model(run: LanguageModelingRun, method: str):
         for weight in model.parameters():
             if weight.requires_grad:
                 weight.data = weight.data.float()
-    if run.training.gradient_checkpointing:
+    if run.training.gradient_checkpointing is True:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     return model.train()
 
@@ -166,8 +169,10 @@ def loss_of(model, run: LanguageModelingRun, backward: bool = False) -> torch.Te
     batch = collate({"input_ids": row} for row in torch.randint(0, VOCABULARY, (BATCH, LENGTH)).tolist())
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     mixed = run.model.compute_dtype != "float32"
+    selective = run.training.gradient_checkpointing == "selective"
     with (
         packed_forward(base, run.training.loss_chunk_tokens),
+        selective_recomputation(base) if selective else nullcontext(),
         torch.autocast("cpu", torch.bfloat16, enabled=mixed),
         disable_input_dtype_casting(model, active=mixed),
     ):
@@ -188,6 +193,7 @@ CASES = [
     ("full", {}),
 ]
 CHECKPOINTED = {"gradient_checkpointing": True}
+SELECTIVE = {"gradient_checkpointing": "selective"}
 
 
 @pytest.mark.parametrize(("method", "changes"), CASES)
@@ -248,6 +254,10 @@ class LiveBytes(TorchDispatchMode):
         ("lora", {"training": CHECKPOINTED}),
         ("lora", {"training": CHECKPOINTED, "model": BF16}),
         ("lora", {"training": CHECKPOINTED, "lora": {"target_modules": ALL}}),
+        ("lora", {"training": SELECTIVE}),
+        ("lora", {"training": SELECTIVE, "model": BF16}),
+        ("lora", {"training": SELECTIVE, "lora": {"target_modules": ALL}}),
+        ("full", {"training": SELECTIVE}),
     ],
 )
 def test_the_estimate_is_the_peak_of_a_training_step(method, changes):
@@ -296,6 +306,15 @@ def test_one_layer_by_hand():
     assert layer_bytes(SMALL, run, 4, 2, 128, False, "cpu") == norms + attention + adapters + 3 * 256 * 320 * 4
 
 
+def test_one_layer_by_hand_under_selective_recomputation():
+    """The same: input, state behind attention, gate and up; adapters in the MLP add norm, A to B, and down's input."""
+    kept = 2 * 256 * 128 * 4 + 2 * 256 * 320 * 4
+    assert selective_bytes(SMALL, make_run(), 4, 256, False, "cpu") == kept
+    everywhere = make_run(lora={"target_modules": ALL})
+    adapters = 256 * 128 * 4 + 256 * 320 * 4 + 3 * 256 * 4 * 4
+    assert selective_bytes(SMALL, everywhere, 4, 256, False, "cpu") == kept + adapters
+
+
 def test_a_total_is_the_sum_of_its_parts():
     parts = estimate(SMALL, make_run(), batch_size=2, sequence_length=128).as_dict()
     total = parts.pop("total")
@@ -313,7 +332,7 @@ def test_a_total_is_the_sum_of_its_parts():
             "attn_implementation": st.sampled_from(["sdpa", "eager"]),
         }
     ),
-    checkpointing=st.booleans(),
+    checkpointing=st.sampled_from([False, True, "selective"]),
     chunk=st.sampled_from([None, 256]),
     device=st.sampled_from(["cpu", "cuda"]),
 )

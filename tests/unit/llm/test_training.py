@@ -191,6 +191,20 @@ def test_a_checkpoint_is_worth_no_more_than_its_best_model(tmp_path):
     assert last_good_checkpoint(tmp_path) is None
 
 
+@pytest.mark.parametrize("checkpointing", [True, "selective"])
+@pytest.mark.parametrize("compute_dtype", ["float32", "bfloat16"])
+def test_what_is_computed_again_changes_nothing(train, tmp_path, compute_dtype, checkpointing):
+    model = {"compute_dtype": compute_dtype}
+    kept, _ = train(tmp_path / "kept", model=model)
+    again, _ = train(tmp_path / "again", model=model, training={"gradient_checkpointing": checkpointing})
+    assert [row["loss"] for row in again.state.log_history if "loss" in row] == [
+        row["loss"] for row in kept.state.log_history if "loss" in row
+    ]
+    expected = adapter_weights(kept, tmp_path / "adapter-kept")
+    for name, weight in adapter_weights(again, tmp_path / "adapter-again").items():
+        torch.testing.assert_close(weight, expected[name])
+
+
 @pytest.mark.filterwarnings("ignore:Paged optimizers are not supported on CPU")
 def test_four_bit_training_on_the_cpu(train, tmp_path):
     trainer, record = train(

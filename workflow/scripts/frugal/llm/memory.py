@@ -12,8 +12,8 @@ A run has four moments at which its memory may be highest, and the estimate is o
 
 * *load*: on the CPU, weights that are brought to 4 or 32 bits stand beside the 16-bit file that they come from;
 * *loss*: all activations are kept, and the logits stand beside them;
-* *layer*: the logits are gone, and the backward pass is in the last layer, which under gradient checkpointing
-  has just been computed again;
+* *layer*: the logits are gone, and the backward pass is in the last layer, of which gradient checkpointing has
+  just computed again what was not kept;
 * *step*: all gradients are there, and no activations.
 
 On the CPU the estimate is of a process that gives freed memory back (training.keep_freed_memory: false).
@@ -99,8 +99,13 @@ def estimate(
     # The last norm keeps its input in float32; full fine-tuning also what it passes to the output layer.
     last = tokens * config.hidden_size * 4 + (2 * hidden if full else 0)
     autocast = sum(trained) * number if number < 4 else 0  # the adapter's weights, cast once a step
-    kept = config.num_hidden_layers * (hidden if training.gradient_checkpointing else layer) + last + autocast
-    again = layer if training.gradient_checkpointing else 0
+    of_layer = {
+        False: layer,
+        True: hidden,
+        "selective": selective_bytes(config, run, number, tokens, full, device),
+    }[training.gradient_checkpointing]
+    kept = config.num_hidden_layers * of_layer + last + autocast
+    again = {False: 0, True: layer, "selective": layer - of_layer}[training.gradient_checkpointing]
     # In the MLP's backward pass, three gradients of its width are alive at once; NF4 weights are unpacked.
     passing = 3 * tokens * config.intermediate_size * number
     if model.quantization == "nf4" and not full:
@@ -232,6 +237,21 @@ def layer_bytes(
     else:
         kept += tokens * 2 * (queries + keys) * fused + tokens * config.num_attention_heads * 4
     return kept + 3 * tokens * inner * number
+
+
+def selective_bytes(config: Any, run: Any, number: int, tokens: int, full: bool, device: str) -> float:
+    """What is kept of one block under selective recomputation (`frugal.llm.recompute`), in bytes.
+
+    The block's input and the state behind its attention, T x H each, gate and up, T x I each, and what the MLP's
+    own adapters keep; in full fine-tuning the inputs of the MLP's products instead.
+    """
+    hidden, inner = config.hidden_size, config.intermediate_size
+    kept = 2 * tokens * (hidden + inner) * number
+    if full:
+        return kept + tokens * (hidden + inner) * number
+    of_mlp = [name for name in run.lora.target_modules if name in ("gate_proj", "up_proj", "down_proj")]
+    lora = run.lora.model_copy(update={"target_modules": of_mlp})
+    return kept + adapter_input_bytes(config, lora, number, tokens, False, device)
 
 
 def adapter_input_bytes(

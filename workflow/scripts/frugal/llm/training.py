@@ -24,6 +24,7 @@ from frugal.hardware import matmul_peak_flops, memory_in_use, peak_device_mb, pe
 from frugal.heartbeat import Heartbeat
 from frugal.llm.loading import load_base_model, load_tokenizer
 from frugal.llm.packed import collate, packed_forward
+from frugal.llm.recompute import selective_recomputation
 from frugal.training import DeadlineReached, Progress, Seal, last_good_checkpoint, write_history
 
 HISTORY = ["step", "epoch", "loss", "eval_loss", "learning_rate", "grad_norm", "num_input_tokens_seen", "seconds"]
@@ -88,11 +89,13 @@ def sft_config(
 ) -> SFTConfig:
     """TRL's configuration for one run; the keys that Frugal's settings share with it pass straight through."""
     own = {"deadline_minutes", "gpus", "nodes", "keep_freed_memory", "loss_chunk_tokens", "eval_steps"}
+    own |= {"gradient_checkpointing"}
     every = "no" if not evaluate else "steps" if training.eval_steps else "epoch"
     return SFTConfig(
         output_dir=str(output_dir),
         run_name=run_name,
         **training.model_dump(exclude=own),
+        gradient_checkpointing=training.gradient_checkpointing is True,
         max_length=model.max_length,
         # The frozen weights are in compute_dtype; autocast lets the float32 adapter join their products.
         bf16=model.compute_dtype == "bfloat16",
@@ -156,11 +159,12 @@ def make_trainer(
 
 @contextmanager
 def ready(trainer: SFTTrainer, training: TrainingSettings, settings: ModelSettings, packed: bool) -> Iterator[None]:
-    """What holds while a trainer trains: the types of products, and how batches are read."""
+    """What holds while a trainer trains: the types of products, what is recomputed, and how batches are read."""
     base = trainer.model.get_base_model() if hasattr(trainer.model, "get_base_model") else trainer.model
     mixed = settings.compute_dtype != "float32"
     with (
         disable_input_dtype_casting(trainer.model, active=mixed),  # see loading.mixed_precision
+        selective_recomputation(base) if training.gradient_checkpointing == "selective" else nullcontext(),
         packed_forward(base, training.loss_chunk_tokens) if packed else nullcontext(),
     ):
         yield

@@ -1,0 +1,74 @@
+"""Selective recomputation: the same loss and gradients as without it, for every kind of model that it takes."""
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from frugal.errors import FrugalError
+from frugal.llm.packed import collate, packed_forward
+from frugal.llm.recompute import MODEL_TYPES, selective_recomputation
+
+SMALL = {
+    "vocab_size": 64,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}
+MODULES = ["q_proj", "v_proj", "o_proj", "gate_proj", "down_proj"]
+
+
+def small_model(model_type: str, dropout: float = 0.0):
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(model_type, **SMALL), attn_implementation="sdpa")
+    config = LoraConfig(
+        r=2, target_modules=MODULES, task_type="CAUSAL_LM", lora_dropout=dropout, init_lora_weights=False
+    )
+    return get_peft_model(model, config).train()
+
+
+def loss_and_gradients(model, selective: bool):
+    base = model.get_base_model()
+    rows = torch.randint(0, 64, (2, 24), generator=torch.Generator().manual_seed(1)).tolist()
+    batch = collate({"input_ids": row, "segment_lengths": [10, 14]} for row in rows)
+    torch.manual_seed(2)  # dropout's
+    with packed_forward(base, 16):
+        if selective:
+            with selective_recomputation(base):
+                loss = model(**batch).loss
+                loss.backward()
+        else:
+            loss = model(**batch).loss
+            loss.backward()
+    gradients = {name: weight.grad for name, weight in model.named_parameters() if weight.requires_grad}
+    model.zero_grad()
+    return loss.item(), gradients
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_loss_and_gradients_are_those_without_it(model_type, dropout):
+    model = small_model(model_type, dropout)
+    loss, gradients = loss_and_gradients(model, selective=False)
+    again, recomputed = loss_and_gradients(model, selective=True)
+    assert again == loss
+    assert len(gradients) == 2 * 2 * len(MODULES)
+    for name, gradient in gradients.items():
+        assert gradient.abs().max() > 0
+        torch.testing.assert_close(recomputed[name], gradient)
+
+
+def test_the_layers_are_as_before_afterwards():
+    model = small_model("llama")
+    base = model.get_base_model()
+    with selective_recomputation(base):
+        assert all("forward" in vars(layer) for layer in base.model.layers)
+    assert not any("forward" in vars(layer) for layer in base.model.layers)
+
+
+def test_a_model_with_other_layers_is_refused():
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model("gemma2", **SMALL, head_dim=8))
+    with pytest.raises(FrugalError, match=r"'selective' knows .* not of gemma2"), selective_recomputation(model):
+        pass
