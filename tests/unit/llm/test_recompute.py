@@ -1,5 +1,7 @@
 """Selective recomputation: the same loss and gradients as without it, for every kind of model that it takes."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
@@ -34,14 +36,9 @@ def loss_and_gradients(model, selective: bool):
     rows = torch.randint(0, 64, (2, 24), generator=torch.Generator().manual_seed(1)).tolist()
     batch = collate({"input_ids": row, "segment_lengths": [10, 14]} for row in rows)
     torch.manual_seed(2)  # dropout's
-    with packed_forward(base, 16):
-        if selective:
-            with selective_recomputation(base):
-                loss = model(**batch).loss
-                loss.backward()
-        else:
-            loss = model(**batch).loss
-            loss.backward()
+    with packed_forward(base, 16), selective_recomputation(base) if selective else nullcontext():
+        loss = model(**batch).loss
+        loss.backward()
     gradients = {name: weight.grad for name, weight in model.named_parameters() if weight.requires_grad}
     model.zero_grad()
     return loss.item(), gradients

@@ -99,13 +99,11 @@ def estimate(
     # The last norm keeps its input in float32; full fine-tuning also what it passes to the output layer.
     last = tokens * config.hidden_size * 4 + (2 * hidden if full else 0)
     autocast = sum(trained) * number if number < 4 else 0  # the adapter's weights, cast once a step
-    of_layer = {
-        False: layer,
-        True: hidden,
-        "selective": selective_bytes(config, run, number, tokens, full, device),
-    }[training.gradient_checkpointing]
+    selective = selective_bytes(config, run, number, tokens, full, device)
+    of_layer, again = {False: (layer, 0), True: (hidden, layer), "selective": (selective, layer - selective)}[
+        training.gradient_checkpointing
+    ]
     kept = config.num_hidden_layers * of_layer + last + autocast
-    again = {False: 0, True: layer, "selective": layer - of_layer}[training.gradient_checkpointing]
     # In the MLP's backward pass, three gradients of its width are alive at once; NF4 weights are unpacked.
     passing = 3 * tokens * config.intermediate_size * number
     if model.quantization == "nf4" and not full:

@@ -89,7 +89,7 @@ def sft_config(
 ) -> SFTConfig:
     """TRL's configuration for one run; the keys that Frugal's settings share with it pass straight through."""
     own = {"deadline_minutes", "gpus", "nodes", "keep_freed_memory", "loss_chunk_tokens", "eval_steps"}
-    own |= {"gradient_checkpointing"}
+    own.add("gradient_checkpointing")  # 'selective' is done here
     every = "no" if not evaluate else "steps" if training.eval_steps else "epoch"
     return SFTConfig(
         output_dir=str(output_dir),
