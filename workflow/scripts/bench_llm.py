@@ -39,8 +39,7 @@ OURS = {
         "training": {
             "per_device_train_batch_size": 1,
             "gradient_accumulation_steps": BATCH_SIZE,
-            "gradient_checkpointing": "selective",
-            "loss_chunk_tokens": 256,
+            "loss_chunk_tokens": 512,
         }
     },
     "fast": {"training": {"loss_chunk_tokens": 512}},

@@ -2,7 +2,6 @@
 
 import gc
 import weakref
-from contextlib import nullcontext
 
 import pytest
 import torch
@@ -12,7 +11,7 @@ from peft import LoraConfig, get_peft_model
 from peft.helpers import disable_input_dtype_casting
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config
 
 from frugal.config.language_modeling import LanguageModelingRun
 from frugal.config.llm import LoraSettings
@@ -29,8 +28,8 @@ from frugal.llm.memory import (
     optimizer_bytes,
     selective_bytes,
 )
+from frugal.llm.layers import economical_layers
 from frugal.llm.packed import collate, packed_forward
-from frugal.llm.recompute import selective_recomputation
 from frugal.llm.shapes import SHAPES
 
 ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
@@ -45,6 +44,8 @@ SMALL = LlamaConfig(
     num_key_value_heads=2,
     tie_word_embeddings=True,
 )
+#: Of the same shapes, and left to autograd.
+QWEN = Qwen2Config(**{key: value for key, value in SMALL.to_dict().items() if key in SHAPES["llama-3.2-1b"]})
 
 
 def make_run(**changes) -> LanguageModelingRun:
@@ -169,10 +170,9 @@ def loss_of(model, run: LanguageModelingRun, backward: bool = False) -> torch.Te
     batch = collate({"input_ids": row} for row in torch.randint(0, VOCABULARY, (BATCH, LENGTH)).tolist())
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     mixed = run.model.compute_dtype != "float32"
-    selective = run.training.gradient_checkpointing == "selective"
     with (
         packed_forward(base, run.training.loss_chunk_tokens),
-        selective_recomputation(base) if selective else nullcontext(),
+        economical_layers(base, run.training.gradient_checkpointing),
         torch.autocast("cpu", torch.bfloat16, enabled=mixed),
         disable_input_dtype_casting(model, active=mixed),
     ):
@@ -185,6 +185,7 @@ def loss_of(model, run: LanguageModelingRun, backward: bool = False) -> torch.Te
 BF16 = {"compute_dtype": "bfloat16"}
 CASES = [
     ("lora", {}),
+    ("lora", {"model": BF16}),
     ("lora", {"lora": {"target_modules": ["q_proj", "v_proj"]}}),
     ("lora", {"lora": {"target_modules": ALL}}),
     ("lora", {"lora": {"target_modules": ALL}, "model": BF16}),
@@ -299,20 +300,23 @@ def test_gradients_count_beside_activations_only_when_they_accumulate():
 
 def test_one_layer_by_hand():
     """T = 256, H = A = 128, K = 64, I = 320, 4 heads, r = 4, float32, adapters on q, k, v and o."""
-    run = make_run()
-    norms = 2 * 256 * 128 * 4
     attention = 256 * (2 * 128 + 2 * 64) * 4 + 256 * 4 * 4  # queries and output, keys and values; a sum a head
+    # Input and state behind attention; what o reads; A to B; gate and up.
+    kept = attention + 256 * (2 * 128 + 128 + 4 * 4 + 2 * 320) * 4
+    assert layer_bytes(SMALL, make_run(), 4, 2, 128, False, "cpu") == kept
+    norms = 2 * 256 * 128 * 4
     adapters = 256 * 128 * 4 + 4 * 256 * 4 * 4  # one input for q, k and v (o's is the output above); A to B
-    assert layer_bytes(SMALL, run, 4, 2, 128, False, "cpu") == norms + attention + adapters + 3 * 256 * 320 * 4
+    assert layer_bytes(QWEN, make_run(), 4, 2, 128, False, "cpu") == norms + attention + adapters + 3 * 256 * 320 * 4
 
 
 def test_one_layer_by_hand_under_selective_recomputation():
-    """The same: input, state behind attention, gate and up; adapters in the MLP add norm, A to B, and down's input."""
+    """The same: input, state behind attention, gate and up; adapters in the MLP add A to B, by autograd what they read."""
     kept = 2 * 256 * 128 * 4 + 2 * 256 * 320 * 4
     assert selective_bytes(SMALL, make_run(), 4, 256, False, "cpu") == kept
     everywhere = make_run(lora={"target_modules": ALL})
-    adapters = 256 * 128 * 4 + 256 * 320 * 4 + 3 * 256 * 4 * 4
-    assert selective_bytes(SMALL, everywhere, 4, 256, False, "cpu") == kept + adapters
+    assert selective_bytes(SMALL, everywhere, 4, 256, False, "cpu") == kept + 3 * 256 * 4 * 4
+    inputs = 256 * 128 * 4 + 256 * 320 * 4
+    assert selective_bytes(QWEN, everywhere, 4, 256, False, "cpu") == kept + inputs + 3 * 256 * 4 * 4
 
 
 def test_a_total_is_the_sum_of_its_parts():

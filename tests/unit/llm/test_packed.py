@@ -1,13 +1,11 @@
-"""Batches without padding: what is learnt, who sees whom, and that the loss is the model's own."""
+"""Batches without padding: what is learnt, and that the loss is the model's own."""
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from frugal.config.llm import ModelSettings
 from frugal.llm.loading import load_base_model
-from frugal.llm.packed import IGNORED, collate, find_segments, packed_forward, segment_attention
+from frugal.llm.packed import IGNORED, collate, packed_forward
 
 
 def test_collate_by_hand():
@@ -22,39 +20,6 @@ def test_collate_by_hand():
     assert batch["segments"].tolist() == [3, 2, 3, 3]
     i = IGNORED  # the next token, but none behind a segment's last
     assert batch["labels"].tolist() == [[6, 7, i, 9, i, 2, 3, i, i, 4, i]]
-
-
-def test_segments_of_like_length_stand_together():
-    # 70 and 100 are padded to 128, 10 to 64: its group comes first, and its tokens are 70 to 79.
-    segments = find_segments(torch.tensor([70, 10, 100]))
-    assert [tuple(group.shape) for group in segments.groups] == [(1, 64), (2, 128)]
-    assert segments.groups[0][0, :10].tolist() == list(range(70, 80))
-    assert segments.groups[1][1, 99].item() == 179
-    assert segments.places[[70, 0, 80]].tolist() == [0, 64, 64 + 128]
-
-
-@settings(max_examples=20, deadline=None)
-@given(st.lists(st.integers(1, 150), min_size=1, max_size=6), st.sampled_from([torch.float32, torch.bfloat16]))
-def test_attention_is_causal_attention_of_each_segment(lengths, kind):
-    torch.manual_seed(0)
-    tokens = sum(lengths)
-    query = torch.randn(1, 4, tokens, 8).to(kind).requires_grad_()
-    key, value = (torch.randn(1, 2, tokens, 8).to(kind).requires_grad_() for _ in range(2))
-    segments = find_segments(torch.tensor(lengths))
-    ours, _ = segment_attention(None, query, key, value, None, scaling=0.3, segments=segments)
-    exact = [tensor.detach().float().requires_grad_() for tensor in (query, key, value)]
-    scores = exact[0] @ exact[1].repeat_interleave(2, dim=1).transpose(2, 3) * 0.3
-    owner = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
-    seen = (owner[:, None] == owner) & torch.ones(tokens, tokens, dtype=torch.bool).tril()
-    theirs = scores.masked_fill(~seen, float("-inf")).softmax(-1) @ exact[2].repeat_interleave(2, dim=1)
-    tolerance = {"rtol": 0, "atol": 1e-5 if kind == torch.float32 else 0.05}
-    torch.testing.assert_close(ours.float(), theirs.transpose(1, 2), **tolerance)
-    weights = torch.randn_like(theirs)
-    (ours.float() * weights.transpose(1, 2)).sum().backward()
-    (theirs * weights).sum().backward()
-    tolerance = {"rtol": 0, "atol": 1e-4 if kind == torch.float32 else 0.3}
-    for mine, other in zip((query, key, value), exact, strict=True):
-        torch.testing.assert_close(mine.grad.float(), other.grad, **tolerance)
 
 
 @pytest.mark.parametrize("chunk", [None, 64])

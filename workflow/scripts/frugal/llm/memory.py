@@ -1,8 +1,8 @@
 """What a training run needs at its peak, from the shapes of its model and its settings alone.
 
-Nothing is loaded or measured. The formulas count what PyTorch keeps for the backward pass in transformers'
-Llama with the attention of `frugal.llm.packed`, operation by operation; the tests hold them against what it
-really keeps.
+Nothing is loaded or measured. The formulas count what PyTorch keeps for the backward pass in the layers of
+`frugal.llm.layers` or, where these do not serve, in transformers' Llama with the attention of
+`frugal.llm.attention`, operation by operation; the tests hold them against what it really keeps.
 
 Letters: T tokens of a batch (batch_size x sequence_length), S sequence_length, H hidden size, I intermediate
 size, A and K widths of the queries and of the keys, h heads, V vocabulary, r rank, L layers; c bytes of a number
@@ -28,8 +28,10 @@ from typing import Any, Literal
 from frugal.config.llm import LoraSettings, ModelSettings
 
 MB = 2**20
-#: As in `frugal.llm.packed`, which cannot be imported without torch.
+#: As in `frugal.llm.attention`, which cannot be imported without torch.
 LONGEST_BY_PRODUCTS = 512
+#: Models whose layers `frugal.llm.layers` writes out: norm, attention, add, norm, gated MLP, add.
+WRITTEN_OUT_TYPES = ("llama", "mistral")
 #: MB of a process that has imported Python, torch, transformers, peft, trl and datasets (442), and used them for a
 #: step, measured; and what bitsandbytes and SciPy add where they are used.
 PROCESS_MB = 476
@@ -98,13 +100,14 @@ def estimate(
     hidden = tokens * config.hidden_size * number
     # The last norm keeps its input in float32; full fine-tuning also what it passes to the output layer.
     last = tokens * config.hidden_size * 4 + (2 * hidden if full else 0)
-    autocast = sum(trained) * number if number < 4 else 0  # the adapter's weights, cast once a step
+    # The adapter's weights, cast once a step, and kept; layers that are written out cast them at each use.
+    autocast = 0 if number == 4 or written_out(config, lora, full) else sum(trained) * number
     selective = selective_bytes(config, run, number, tokens, full, device)
     of_layer, again = {False: (layer, 0), True: (hidden, layer), "selective": (selective, layer - selective)}[
         training.gradient_checkpointing
     ]
     kept = config.num_hidden_layers * of_layer + last + autocast
-    # In the MLP's backward pass, three gradients of its width are alive at once; NF4 weights are unpacked.
+    # In the MLP's backward pass, three arrays of its width are alive at once; NF4 weights are unpacked.
     passing = 3 * tokens * config.intermediate_size * number
     if model.quantization == "nf4" and not full:
         passing += max(rows * columns for rows, columns in projections(config).values()) * number
@@ -128,6 +131,11 @@ def estimate(
         logits=logits / MB,
         overhead=CUDA_CONTEXT_MB if device == "cuda" else PROCESS_MB + BITSANDBYTES_MB * bitsandbytes,
     )
+
+
+def written_out(config: Any, lora: LoraSettings, full: bool) -> bool:
+    """Whether the layers are those of `frugal.llm.layers`: plain LoRA on a model of these types."""
+    return config.model_type in WRITTEN_OUT_TYPES and not (full or lora.use_dora or lora.lora_dropout)
 
 
 def compute_bytes(model: ModelSettings) -> int:
@@ -205,49 +213,57 @@ def logits_bytes(tokens: int, vocabulary: int, chunk: int | None, number: int, d
 def layer_bytes(
     config: Any, run: Any, number: int, batch_size: int, sequence_length: int, full: bool, device: str
 ) -> float:
-    """What autograd keeps of one block, in bytes; see the letters above.
+    """What is kept of one block for its backward pass, in bytes; see the letters above.
+
+    Written out (`frugal.llm.layers`): the block's input and the state behind its attention, T x H each; what
+    attention keeps; what o_proj's adapter reads, T x A; gate and up, T x I each; what lies between A and B, T x r.
+
+    By autograd:
 
     * Two norms: each its input in float32, T x H x 4, and in full fine-tuning its output before the weight.
     * Linear layers: nothing with frozen weights, whose gradient nobody asks for. What feeds an adapter is kept
       (q, k, v share their input, and so do gate and up), and so is what lies between A and B, T x r. In full
       fine-tuning all inputs are kept. With dropout each adapter has an input of its own, and a mask beside it.
     * DoRA keeps the outputs of the frozen layer and of the adapter, T x outputs each.
-    * Attention by the fused kernel (`frugal.llm.packed`): queries and output, T x A each, keys and values, T x K each,
-      on a CPU always in float32.
-    * Attention by products (CPU, 16 bits, short segments): queries, and keys and values once for each of their heads,
-      and probabilities, h x T x S.
     * MLP: gate before and after its activation, and up: 3 x T x I.
+
+    Attention by the fused kernel (`frugal.llm.attention`): queries and output, T x A each, keys and values, T x K
+    each, on a CPU always in float32. By products (CPU, 16 bits, short segments): queries, keys and values.
     """
     tokens = batch_size * sequence_length
     hidden, inner = config.hidden_size, config.intermediate_size
     queries, keys = projections(config)["q_proj"][1], projections(config)["k_proj"][1]
-    kept = 2 * tokens * hidden * 4
     by_products = device == "cpu" and number == 2 and sequence_length <= LONGEST_BY_PRODUCTS
     fused = 4 if device == "cpu" else number
+    if by_products:
+        attention = tokens * (queries + 2 * keys) * number
+    else:
+        attention = tokens * 2 * (queries + keys) * fused + tokens * config.num_attention_heads * 4
+    if written_out(config, run.lora, full):
+        of_out = queries if "o_proj" in run.lora.target_modules else 0
+        between = run.lora.r * len(run.lora.target_modules)
+        return attention + tokens * (2 * (hidden + inner) + of_out + between) * number
+    kept = attention + 2 * tokens * hidden * 4 + 3 * tokens * inner * number
     # The fused kernel's output is what o_proj reads, where both are of one type: kept once.
     once = not by_products and fused == number
     if full:
-        kept += tokens * (4 * hidden + inner + (0 if once else queries)) * number
-    else:
-        kept += adapter_input_bytes(config, run.lora, number, tokens, once, device)
-    if by_products:
-        kept += tokens * (queries + 2 * keys + config.num_attention_heads * sequence_length) * number
-    else:
-        kept += tokens * 2 * (queries + keys) * fused + tokens * config.num_attention_heads * 4
-    return kept + 3 * tokens * inner * number
+        return kept + tokens * (4 * hidden + inner + (0 if once else queries)) * number
+    return kept + adapter_input_bytes(config, run.lora, number, tokens, once, device)
 
 
 def selective_bytes(config: Any, run: Any, number: int, tokens: int, full: bool, device: str) -> float:
-    """What is kept of one block under selective recomputation (`frugal.llm.recompute`), in bytes.
+    """What is kept of one block under selective recomputation, in bytes.
 
     The block's input and the state behind its attention, T x H each, gate and up, T x I each, and what the MLP's
-    own adapters keep; in full fine-tuning the inputs of the MLP's products instead.
+    own adapters keep: by autograd their inputs too. In full fine-tuning the inputs of the MLP's products instead.
     """
     hidden, inner = config.hidden_size, config.intermediate_size
     kept = 2 * tokens * (hidden + inner) * number
     if full:
         return kept + tokens * (hidden + inner) * number
     of_mlp = [name for name in run.lora.target_modules if name in ("gate_proj", "up_proj", "down_proj")]
+    if written_out(config, run.lora, full):
+        return kept + tokens * run.lora.r * len(of_mlp) * number
     lora = run.lora.model_copy(update={"target_modules": of_mlp})
     return kept + adapter_input_bytes(config, lora, number, tokens, False, device)
 

@@ -22,9 +22,9 @@ from frugal.config.language_modeling import LanguageModelingRun
 from frugal.config.llm import AdapterRun, LoraSettings, ModelSettings, TrainingSettings
 from frugal.hardware import matmul_peak_flops, memory_in_use, peak_device_mb, peak_rss_mb
 from frugal.heartbeat import Heartbeat
+from frugal.llm.layers import economical_layers
 from frugal.llm.loading import load_base_model, load_tokenizer
 from frugal.llm.packed import collate, packed_forward
-from frugal.llm.recompute import selective_recomputation
 from frugal.training import DeadlineReached, Progress, Seal, last_good_checkpoint, write_history
 
 HISTORY = ["step", "epoch", "loss", "eval_loss", "learning_rate", "grad_norm", "num_input_tokens_seen", "seconds"]
@@ -164,7 +164,7 @@ def ready(trainer: SFTTrainer, training: TrainingSettings, settings: ModelSettin
     mixed = settings.compute_dtype != "float32"
     with (
         disable_input_dtype_casting(trainer.model, active=mixed),  # see loading.mixed_precision
-        selective_recomputation(base) if training.gradient_checkpointing == "selective" else nullcontext(),
+        economical_layers(base, training.gradient_checkpointing) if packed else nullcontext(),
         packed_forward(base, training.loss_chunk_tokens) if packed else nullcontext(),
     ):
         yield
