@@ -93,7 +93,7 @@ class LossSettings(Settings):
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
         description="Of the loss's matrix products, most of the work. 'auto' follows training.precision, and takes "
-        "bfloat16 on processors that multiply it in hardware (AMX).",
+        "bfloat16 on processors that multiply it in hardware (AMX, AVX-512).",
     )
 
 
