@@ -375,3 +375,10 @@ def test_selected_positions_have_the_states_of_the_whole(make_model, kind, adapt
         # Of six places, row by row: the second row's first, the first row's last, and that once more.
         some = model.encode(input_ids, lengths, users, torch.tensor([3, 2, 2]))
     torch.testing.assert_close(some, torch.stack([whole[1, 0], whole[0, 2], whole[0, 2]]))
+
+
+@pytest.mark.parametrize(("blocks", "compiled"), [(1, [True]), (3, [True, True, False])])
+def test_the_last_of_several_blocks_is_not_compiled(make_model, blocks, compiled):
+    model = make_model("bert4rec", num_hidden_layers=blocks)
+    model.compile_blocks()
+    assert [block._compiled_call_impl is not None for block in model.blocks] == compiled

@@ -204,6 +204,10 @@ class EvaluationSettings(Settings):
         return sorted(cutoffs)
 
 
+#: An efficiency is measured without a data set: its epoch is so many windows.
+EPOCH_SAMPLES = 100_000
+
+
 class EfficiencySettings(Settings):
     """Speed and memory of sizes and modes, each measured in a process of its own on made-up histories."""
 

@@ -198,8 +198,7 @@ def train_recommender(
     recommender.negatives = run.loss.negatives if run.loss.name == "sampled_softmax" else None
     recommender.loss_dtype = loss_dtype(run.loss.precision, training)
     if training.torch_compile:
-        for block in recommender.blocks:
-            block.compile(dynamic=True)
+        recommender.compile_blocks()
     batches = make_batches(recommender, split, run, seed)
     if len(batches) == 0:
         raise FrugalError(f"{run_name}: no user has two items to learn from; use more data")
