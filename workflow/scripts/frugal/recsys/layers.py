@@ -87,9 +87,9 @@ def attend_to_few(
         unseen = torch.ones(length, length, dtype=torch.bool, device=query.device).triu(1)
     else:
         unseen = ~attn_mask.expand(-1, shape[1], -1, -1).flatten(0, 1)
-    hidden = query.new_zeros(unseen.shape).masked_fill_(unseen, -torch.inf)
+    bias = query.new_zeros(unseen.shape).masked_fill_(unseen, -torch.inf)
     query, key, value = (tensor.flatten(0, 1) for tensor in (query, key, value))
-    scores = torch.baddbmm(hidden, query, key.mT, alpha=shape[-1] ** -0.5)
+    scores = torch.baddbmm(bias, query, key.mT, alpha=shape[-1] ** -0.5)
     return (scores.softmax(-1) @ value).view(shape)
 
 
