@@ -35,8 +35,11 @@ class Dropout(nn.Module):
             words = torch.randint(-(2**63), 2**63 - 1, (count,))
         else:
             words = torch.empty(count, dtype=torch.int64).random_(-(2**63), None)
-        kept = words.view(torch.uint8)[: hidden.numel()].view(hidden.shape) >= self.threshold
-        return hidden * (kept.to(hidden.dtype) * (256 / (256 - self.threshold)))
+        drawn = words.view(torch.uint8)[: hidden.numel()].view(hidden.shape).to(hidden.dtype)
+        # 1 from the threshold on, 0 below it. A comparison says the same, and four times as slowly: a CPU makes and
+        # converts truth values one by one.
+        kept = drawn.sub_(self.threshold - 1).clamp_(0, 1)
+        return hidden * kept.mul_(256 / (256 - self.threshold))
 
 
 class Attention(nn.Module):
