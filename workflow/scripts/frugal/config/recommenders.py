@@ -111,7 +111,9 @@ class TrainingSettings(Settings):
     adam_beta2: float = Field(0.98, gt=0, lt=1)
     max_grad_norm: float = Field(5.0, gt=0)
     precision: Precision = Field("float32", description="Of matrix products; weights stay in float32.")
-    torch_compile: bool = Field(False, description="All blocks but the last; slow to start; needs a C++ compiler on a CPU.")
+    torch_compile: bool = Field(
+        False, description="All blocks but the last; slow to start; needs a C++ compiler on a CPU."
+    )
     eval_epochs: int = Field(1, ge=1, description="Validation NDCG@10, and a checkpoint, after so many epochs.")
     early_stopping_patience: int = Field(
         5, ge=1, description="Stop after so many validations without a better NDCG@10; the best weights are kept."
