@@ -32,8 +32,6 @@ rule fetch:
         directory("data/raw/{name}"),
     log:
         "logs/fetch/{name}.log",
-    # What all trainings wait for comes before what can fill a core meanwhile; so it is with two more rules.
-    priority: 2
     conda:
         "../envs/base.yaml"
     params:
@@ -59,7 +57,6 @@ rule prepare_interactions:
         "logs/prepare_interactions/{name}.benchmark.tsv"
     wildcard_constraints:
         name=one_of(name for name in DATASETS if not holds_documents(name)),
-    priority: 2
     conda:
         "../envs/base.yaml"
     threads: 2

@@ -10,7 +10,6 @@ rule partition_interactions:
         directory("data/sequences/{name}/{key}"),
     log:
         "logs/partition_interactions/{name}/{key}.log",
-    priority: 2
     conda:
         "../envs/recsys.yaml"
     params:
