@@ -1,10 +1,13 @@
 """What is hidden from a process stays out of it, and nothing else does."""
 
+import gc
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from frugal.libraries import imports
 
 SCRIPTS = Path(__file__).parents[2] / "workflow/scripts"
 
@@ -28,3 +31,19 @@ print(*(name for name in ("bitsandbytes", "scipy", "datasets", "peft") if sys.mo
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert set(run.stdout.split()) == loaded | {"datasets", "peft"}
+
+
+def test_what_is_imported_is_never_searched_for_garbage():
+    with imports():
+        assert not gc.isenabled()
+        module = [object()]
+    assert gc.isenabled()
+    assert not any(found is module for found in gc.get_objects())  # of all generations, without what is frozen
+    gc.unfreeze()
+    assert any(found is module for found in gc.get_objects())
+
+
+def test_garbage_is_collected_again_after_an_import_that_failed():
+    with pytest.raises(ImportError), imports():
+        raise ImportError
+    assert gc.isenabled()

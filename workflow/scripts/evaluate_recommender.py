@@ -4,14 +4,11 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-import torch
-
 from frugal.config.study import RECOMMENDERS
 from frugal.errors import run_script
 from frugal.files import atomic_path, read_json, sha256_file, sha256_tree
 from frugal.hardware import choose_device, keep_freed_memory, provenance
-from frugal.libraries import hide_unused
+from frugal.libraries import hide_unused, imports
 from frugal.recsys.shards import read_split
 from frugal.runs import load_run
 
@@ -31,8 +28,12 @@ def main() -> None:
     hide_unused(run.adapter.method)
     keep_freed_memory()
 
-    from frugal.recsys.adapters import load_trained
-    from frugal.recsys.evaluation import evaluate, summarise_seeds, write_ranking_metrics
+    with imports():
+        import pandas as pd
+        import torch
+
+        from frugal.recsys.adapters import load_trained
+        from frugal.recsys.evaluation import evaluate, summarise_seeds, write_ranking_metrics
 
     device = choose_device(min(1, run.training.gpus))
     torch.set_num_threads(run.training.threads)

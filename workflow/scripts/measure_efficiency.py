@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from frugal.config.errors import validate
-from frugal.config.recommenders import EfficiencySettings, RecommenderRun
+from frugal.config.recommenders import EPOCH_SAMPLES, EfficiencySettings, RecommenderRun
 from frugal.errors import FrugalError, first_line, run_script
 from frugal.files import write_json
 from frugal.hardware import choose_device, describe_hardware, keep_freed_memory, package_versions
-from frugal.libraries import hide_unused
+from frugal.libraries import hide_unused, imports
 
 #: What a row has where the measurement failed.
 UNKNOWN = dict.fromkeys(
@@ -43,7 +43,8 @@ def measure_here(settings: dict[str, Any], size: str, mode: str) -> dict[str, An
     run = validate(RecommenderRun, settings["run"], file="--settings")
     efficiency = validate(EfficiencySettings, settings["efficiency"], file="--settings")
     try:
-        from frugal.recsys.efficiency import measure
+        with imports():
+            from frugal.recsys.efficiency import measure
 
         return measure(run, efficiency, size, mode, choose_device(min(1, run.training.gpus)))
     except FrugalError as error:
@@ -103,8 +104,6 @@ def main() -> None:
             row = rows[-1]
             told = row["error"] or f"{row['samples_per_second']:.1f} samples/s, {row['peak_rss_mb']:.0f} MB"
             print(f"{size} {mode}: {told}", file=sys.stderr, flush=True)
-    from frugal.recsys.efficiency import EPOCH_SAMPLES
-
     about = {"hardware": describe_hardware(), "versions": package_versions(), "epoch_samples": EPOCH_SAMPLES}
     write_json(args.output, {**about, "rows": rows})
 

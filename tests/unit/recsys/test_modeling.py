@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from frugal.errors import FrugalError
 from frugal.recsys.ilora import add_ilora
-from frugal.recsys.layers import Dropout, rotary_turns, rotate
+from frugal.recsys.layers import Dropout, attend_to_few, rotary_turns, rotate
 from frugal.recsys.modeling import SSEPT, load_recommender, shared
 
 KINDS = ["sasrec", "ssept", "bert4rec"]
@@ -268,6 +268,29 @@ def test_rotation_by_hand():
 
 
 @pytest.mark.usefixtures("arithmetic")
+@pytest.mark.parametrize("causal", [True, False])
+def test_attention_to_few_is_attention(causal):
+    packed = torch.randn(3, 5, 3, 2, 4, requires_grad=True)  # (batch, length, of query, key and value, heads, d)
+    query, key, value = packed.transpose(1, 3).unbind(2)
+    mask = None if causal else (torch.arange(5) < torch.tensor([5, 1, 3])[:, None])[:, None, None]
+    found, gradients = [], []
+    for attend in (attend_to_few, F.scaled_dot_product_attention):
+        found.append(attend(query, key, value, attn_mask=mask, is_causal=causal))
+        gradients += torch.autograd.grad(found[-1].square().sum(), packed, retain_graph=True)
+    assert torch.allclose(*found, atol=1e-6)
+    assert torch.allclose(*gradients, atol=1e-5)
+
+
+def test_attention_to_few_by_hand():
+    # Scores 2 x ln 3 / sqrt(4) = ln 3 and 0, so weights 3/4 and 1/4; the first position sees itself alone.
+    query, key = torch.zeros(2, 1, 1, 2, 4)
+    query[..., 0], key[..., 0, 0] = 2.0, math.log(3)
+    value = torch.tensor([4.0, 8.0])[:, None].expand(1, 1, 2, 4)
+    assert attend_to_few(query, key, value, None, True)[0, 0, :, 0].tolist() == pytest.approx([4.0, 5.0])
+    seen = torch.tensor([[[[True, True]]]])
+    assert attend_to_few(query, key, value, seen, False)[0, 0, :, 0].tolist() == pytest.approx([5.0, 5.0])
+
+
 def test_rotated_products_depend_on_the_distance_alone():
     torch.manual_seed(0)
     # (batch, length, heads, d): the same vector at all nine positions.
@@ -352,3 +375,10 @@ def test_selected_positions_have_the_states_of_the_whole(make_model, kind, adapt
         # Of six places, row by row: the second row's first, the first row's last, and that once more.
         some = model.encode(input_ids, lengths, users, torch.tensor([3, 2, 2]))
     torch.testing.assert_close(some, torch.stack([whole[1, 0], whole[0, 2], whole[0, 2]]))
+
+
+@pytest.mark.parametrize(("blocks", "compiled"), [(1, [True]), (3, [True, True, False])])
+def test_the_last_of_several_blocks_is_not_compiled(make_model, blocks, compiled):
+    model = make_model("bert4rec", num_hidden_layers=blocks)
+    model.compile_blocks()
+    assert [block._compiled_call_impl is not None for block in model.blocks] == compiled

@@ -222,8 +222,19 @@ def test_operations_by_hand(split):
 def test_the_type_of_the_loss():
     settings = make_run().training
     assert loss_dtype("float32", settings) == torch.float32
-    assert loss_dtype("auto", settings) in (torch.float32, torch.bfloat16)
     assert loss_dtype("auto", make_run(training={"precision": "bfloat16"}).training) == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("amx", "avx512_bf16", "dtype"),
+    [(False, False, torch.float32), (False, True, torch.bfloat16), (True, True, torch.bfloat16)],
+)
+def test_the_loss_takes_16_bits_where_the_processor_multiplies_them_faster(monkeypatch, amx, avx512_bf16, dtype):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512_bf16)
+    settings = make_run().training
+    assert loss_dtype("auto", settings) == dtype
+    assert loss_dtype("auto", settings.model_copy(update={"gpus": 1})) == torch.float32
 
 
 def validate(split, rank=0, world_size=1):

@@ -93,7 +93,7 @@ class LossSettings(Settings):
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
         description="Of the loss's matrix products, most of the work. 'auto' follows training.precision, and takes "
-        "bfloat16 on processors that multiply it in hardware (AMX).",
+        "bfloat16 on processors that multiply it in hardware (AMX, AVX-512).",
     )
 
 
@@ -111,7 +111,9 @@ class TrainingSettings(Settings):
     adam_beta2: float = Field(0.98, gt=0, lt=1)
     max_grad_norm: float = Field(5.0, gt=0)
     precision: Precision = Field("float32", description="Of matrix products; weights stay in float32.")
-    torch_compile: bool = Field(False, description="Slow to start; needs a C++ compiler on a CPU.")
+    torch_compile: bool = Field(
+        False, description="All blocks but the last; slow to start; needs a C++ compiler on a CPU."
+    )
     eval_epochs: int = Field(1, ge=1, description="Validation NDCG@10, and a checkpoint, after so many epochs.")
     early_stopping_patience: int = Field(
         5, ge=1, description="Stop after so many validations without a better NDCG@10; the best weights are kept."
@@ -202,6 +204,10 @@ class EvaluationSettings(Settings):
         if 10 not in cutoffs or min(cutoffs) < 1 or max(cutoffs) > 10_000 or len(set(cutoffs)) < len(cutoffs):
             raise ValueError("must be different whole numbers above 0, 10 among them, 10000 at most")
         return sorted(cutoffs)
+
+
+#: An efficiency is measured without a data set: its epoch is so many windows.
+EPOCH_SAMPLES = 100_000
 
 
 class EfficiencySettings(Settings):

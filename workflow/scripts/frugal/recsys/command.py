@@ -12,7 +12,7 @@ from frugal.errors import FrugalError
 from frugal.files import atomic_path, exclusive, sha256_tree, write_json, write_text
 from frugal.fingerprint import fingerprint
 from frugal.hardware import choose_device, keep_freed_memory
-from frugal.libraries import hide_unused
+from frugal.libraries import hide_unused, imports
 from frugal.runs import load_run
 from frugal.tracking import prepare
 
@@ -46,11 +46,12 @@ def train(experiment: str, script: str, description: str) -> int | None:
     hide_unused(run.adapter.method)
     keep_freed_memory()
 
-    from frugal.recsys import training
-    from frugal.recsys.adapters import add_adapter, save_trained
-    from frugal.recsys.shards import read_split
-    from frugal.recsys.warm_start import describe, read_weights, warm_start
-    from frugal.training import EXIT_DEADLINE, DeadlineReached
+    with imports():
+        from frugal.recsys import training
+        from frugal.recsys.adapters import add_adapter, save_trained
+        from frugal.recsys.shards import read_split
+        from frugal.recsys.warm_start import describe, read_weights, warm_start
+        from frugal.training import EXIT_DEADLINE, DeadlineReached
 
     choose_device(run.training.gpus)
     split = read_split(args.sequences, run.data.fraction)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from frugal.config.recommenders import (
+    EPOCH_SAMPLES,
     AdapterSettings,
     EfficiencySettings,
     ModelSettings,
@@ -24,8 +25,6 @@ from frugal.recsys.histories import Histories, Split
 from frugal.recsys.modeling import IGNORED
 from frugal.recsys.training import build_model, make_batches, matmul_share, training_flops
 
-#: No data set is read, so an epoch is so many windows.
-EPOCH_SAMPLES = 100_000
 ZIPF_EXPONENT = 0.8
 
 
@@ -72,8 +71,7 @@ def measure(
     model.negatives = run.loss.negatives if run.loss.name == "sampled_softmax" else None
     model.loss_dtype = getattr(torch, precision)  # whatever loss.precision says: the mode names all products
     if extra == "compile":
-        for block in model.blocks:
-            block.compile(dynamic=True)
+        model.compile_blocks()
     elif extra:
         model = add_adapter(model, AdapterSettings.model_validate({**run.adapter.model_dump(), "method": extra}), 1)
     model.to(device).train()

@@ -119,6 +119,15 @@ class Recommender(PreTrainedModel):
             hidden = block(hidden, mask, turns)
         return self.norm(self.blocks[-1](hidden, mask, turns, selected))
 
+    def compile_blocks(self) -> None:
+        """Compile the blocks, for batches of any size; of several not the last, whose work is a part of theirs.
+
+        All the others are one graph. The last, which goes on with the selected positions alone, would be a second
+        one, and compiling takes its time for each.
+        """
+        for block in self.blocks[:-1] or self.blocks:
+            block.compile(dynamic=True)
+
     def output_weights(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """States (n, width) and item weights (items, hidden_size) whose products, plus bias, are the scores."""
         items = self.item_embedding.weight[: self.config.item_count]

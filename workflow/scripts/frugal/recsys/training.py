@@ -198,8 +198,7 @@ def train_recommender(
     recommender.negatives = run.loss.negatives if run.loss.name == "sampled_softmax" else None
     recommender.loss_dtype = loss_dtype(run.loss.precision, training)
     if training.torch_compile:
-        for block in recommender.blocks:
-            block.compile(dynamic=True)
+        recommender.compile_blocks()
     batches = make_batches(recommender, split, run, seed)
     if len(batches) == 0:
         raise FrugalError(f"{run_name}: no user has two items to learn from; use more data")
@@ -232,9 +231,14 @@ def loss_dtype(precision: str, training: TrainingSettings) -> torch.dtype:
     """The type of the loss's matrix products: as told, or 16 bits where training or the processor has them."""
     if precision == "auto":
         precision = training.precision
-        if precision == "float32" and training.gpus == 0 and torch.cpu._is_amx_tile_supported():
+        if precision == "float32" and training.gpus == 0 and multiplies_in_16_bits():
             precision = "bfloat16"
     return getattr(torch, precision)
+
+
+def multiplies_in_16_bits() -> bool:
+    """Whether this processor's 16-bit products are faster than those in float32: by matrix units or by AVX-512."""
+    return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
 
 
 def make_batches(model: Recommender, split: Split, run: RecommenderRun, seed: int) -> Batches:
