@@ -12,7 +12,7 @@ from frugal.data.prepared import read_columns
 from frugal.errors import run_script
 from frugal.files import atomic_path, write_text
 from frugal.hardware import choose_device, keep_freed_memory
-from frugal.libraries import hide_bitsandbytes
+from frugal.libraries import hide_bitsandbytes, imports
 from frugal.llm.evaluation import evaluation_parser, load_for_evaluation, memory_metrics, write_evaluation
 from frugal.runs import load_run
 
@@ -28,9 +28,10 @@ def main() -> None:
     test = read_test(args.test)
     hide_bitsandbytes(run.model.quantization)
 
-    from frugal.llm.answering import continue_prompts
-    from frugal.llm.loading import mixed_precision
-    from frugal.llm.perplexity import bos_token, intervals, metrics, score
+    with imports():
+        from frugal.llm.answering import continue_prompts
+        from frugal.llm.loading import mixed_precision
+        from frugal.llm.perplexity import bos_token, intervals, metrics, score
 
     device = choose_device(min(1, run.training.gpus))
     model, tokenizer, base_model_mb = load_for_evaluation(args.base_model, args.adapter, run, device)

@@ -13,7 +13,7 @@ from frugal.data.preference import read_jsonl, to_jsonl, with_options
 from frugal.errors import run_script
 from frugal.files import atomic_path, write_text
 from frugal.hardware import choose_device, keep_freed_memory
-from frugal.libraries import hide_bitsandbytes
+from frugal.libraries import hide_bitsandbytes, imports
 from frugal.llm.evaluation import evaluation_parser, load_for_evaluation, memory_metrics, write_evaluation
 from frugal.metrics import preference_metrics, summarise
 from frugal.runs import load_run
@@ -29,7 +29,8 @@ def main() -> None:
     records = read_jsonl(args.test, scored=True)
     hide_bitsandbytes(run.model.quantization)
 
-    from frugal.llm.loading import mixed_precision
+    with imports():
+        from frugal.llm.loading import mixed_precision
 
     device = choose_device(min(1, run.training.gpus))
     model, tokenizer, base_model_mb = load_for_evaluation(args.base_model, args.adapter, run, device)

@@ -15,7 +15,7 @@ from frugal.config.language_modeling import LanguageModelingRun
 from frugal.errors import FrugalError, run_script
 from frugal.files import write_json
 from frugal.hardware import choose_device, keep_freed_memory, peak_rss_mb
-from frugal.libraries import hide_bitsandbytes
+from frugal.libraries import hide_bitsandbytes, imports
 
 
 def first_blocks(path: Path, count: int, length: int) -> list[dict[str, list[int]]]:
@@ -101,9 +101,10 @@ def main() -> None:
     hide_bitsandbytes(run.model.quantization, run.training.optim)
     device = choose_device(min(1, run.training.gpus))
 
-    import torch
+    with imports():
+        import torch
 
-    import frugal.llm.training  # noqa: F401  (what it imports is part of the baseline)
+        import frugal.llm.training  # noqa: F401  (what it imports is part of the baseline)
 
     baseline = peak_rss_mb() if device == "cpu" else taken_device_memory()
     tries = [(args.batch_size, args.steps, None)] if args.batch_size else []

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from frugal.data.blocks import pack_documents
 from frugal.errors import run_script
+from frugal.libraries import imports
 from frugal.runs import load_run
 
 
@@ -19,7 +20,8 @@ def main() -> None:
     args = parser.parse_args()
     run = load_run(args.config, args.experiment)
 
-    from frugal.llm.loading import load_tokenizer
+    with imports():
+        from frugal.llm.loading import load_tokenizer
 
     counts = pack_documents(args.documents, load_tokenizer(args.tokenizer), run.corpus, run.seed, args.output)
     parts = ", ".join(f"{count} tokens for {part}" for part, count in counts["tokens"].items())

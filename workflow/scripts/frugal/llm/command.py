@@ -16,7 +16,7 @@ from frugal.errors import FrugalError
 from frugal.files import atomic_path, exclusive, read_json, sha256_file, sha256_tree, write_json, write_text
 from frugal.fingerprint import fingerprint
 from frugal.hardware import choose_device, keep_freed_memory
-from frugal.libraries import hide_bitsandbytes
+from frugal.libraries import hide_bitsandbytes, imports
 from frugal.runs import load_run
 from frugal.tracking import prepare
 
@@ -90,8 +90,9 @@ def train(
     else:
         hide_bitsandbytes(run.model.quantization, run.training.optim)
 
-    from frugal.llm.training import history_csv, load_for_run, train_adapter
-    from frugal.training import EXIT_DEADLINE, DeadlineReached
+    with imports():
+        from frugal.llm.training import history_csv, load_for_run, train_adapter
+        from frugal.training import EXIT_DEADLINE, DeadlineReached
 
     model, tokenizer, lora = load_for_run(args.base_model, run, choose_device(run.training.gpus))
     if not on_blocks:
