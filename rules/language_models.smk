@@ -79,7 +79,7 @@ rule evaluate_language_model:
         experiment=one_of(LANGUAGE_MODELS),
     conda:
         "../envs/llm.yaml"
-    threads: 8
+    threads: lambda wildcards: run_of(wildcards).evaluation.threads
     resources:
         gpu=one_gpu,
     params:

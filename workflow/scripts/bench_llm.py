@@ -33,6 +33,12 @@ LORA = {"r": 8, "lora_alpha": 32, "lora_dropout": 0.0, "target_modules": ["q_pro
 SHORTEST, LONGEST, TEXTS = 800, 2300, 200
 #: TRL with its defaults, and with what a careful user sets by hand.
 THEIRS = {"trl_default": {}, "trl_tuned": {"bf16": True, "packing": True}}
+#: Half a batch at a time leaves more of it in the processor's cache than a whole one.
+HALVES = {
+    "per_device_train_batch_size": BATCH_SIZE // 2,
+    "gradient_accumulation_steps": 2,
+    "loss_chunk_tokens": 512,
+}
 #: The least memory at a good speed, the best speed, and the best speed with 4-bit weights.
 OURS = {
     "lean": {
@@ -42,8 +48,8 @@ OURS = {
             "loss_chunk_tokens": 512,
         }
     },
-    "fast": {"training": {"loss_chunk_tokens": 512}},
-    "nf4": {"model": {"quantization": "nf4"}, "training": {"loss_chunk_tokens": 512}},
+    "fast": {"training": HALVES},
+    "nf4": {"model": {"quantization": "nf4"}, "training": HALVES},
 }
 ONCE = ("nf4",)
 
