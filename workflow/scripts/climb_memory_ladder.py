@@ -28,6 +28,8 @@ from frugal.llm.ladder import Probe, Rung, climb, search_largest_batch, upwards
 
 CHILD = Path(__file__).with_name("measure_memory.py")
 POLL_SECONDS = 0.05
+#: Memory has gaps, and more of them, the larger the batch: what a guess adds to the estimate.
+MARGIN = 1.05
 #: What a rung has where memory ended its measurement.
 UNKNOWN = dict.fromkeys(
     (
@@ -142,9 +144,15 @@ class Ladder:
         return row
 
     def guess(self, rung: Rung, shift: float, low: int, high: int) -> int:
-        """The largest batch below ``high`` that should fit by the shifted estimate, at least the one after ``low``."""
+        """The largest batch below ``high`` that should fit by the shifted estimate, at least the one after ``low``.
+
+        A guess that is too low costs a step more, one that is too high a process more: so it is on the low side.
+        """
         guess = low
-        while guess + 1 < high and self.estimate(rung, guess + 1).total + shift <= self.ladder.memory_budget_mb:
+        while (
+            guess + 1 < high
+            and MARGIN * self.estimate(rung, guess + 1).total + shift <= self.ladder.memory_budget_mb
+        ):
             guess += 1
         return max(guess, low + 1)
 

@@ -238,8 +238,8 @@ def test_the_guess_is_what_fits_by_the_estimate_and_what_it_fell_short_by():
         ladder=SimpleNamespace(memory_budget_mb=620), estimate=lambda rung, size: SimpleNamespace(total=100 + 50 * size)
     )
     guess = partial(climb_memory_ladder.Ladder.guess, ladder, None)
-    assert guess(0, 2, 33) == 10  # 100 + 50 x 10 <= 620 < 100 + 50 x 11
-    assert guess(100, 2, 33) == 8
+    assert guess(0, 2, 33) == 9  # 1.05 (100 + 50 x 9) <= 620 < 1.05 (100 + 50 x 10)
+    assert guess(100, 2, 33) == 7
     assert guess(0, 2, 6) == 5
     assert guess(5000, 2, 33) == 3  # at least one more than is known to fit
 

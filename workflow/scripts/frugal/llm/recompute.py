@@ -1,4 +1,4 @@
-"""Selective recomputation: the backward pass computes again what is cheap, and finds what is dear still there.
+"""Selective recomputation of the libraries' layers: computed again is what is cheap, and what is dear is kept.
 
 Gradient checkpointing computes a whole layer twice. But most of its memory is in attention, norms and activations,
 and most of its time in the MLP's products, which are kept here. After Korthikanti et al. 2022, Reducing Activation

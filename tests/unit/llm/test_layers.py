@@ -1,0 +1,174 @@
+"""Layers written out: the same loss and gradients as the libraries' layers, whatever has an adapter."""
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from peft.helpers import disable_input_dtype_casting
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
+
+from frugal.config.llm import ModelSettings
+from frugal.llm import attention, memory
+from frugal.llm.layers import Projections, Rotation, economical_layers, rms_norm, rms_norm_gradient
+from frugal.llm.loading import load_base_model
+from frugal.llm.packed import collate, packed_forward
+
+SMALL = {
+    "vocab_size": 64,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}
+ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
+MLP = ["gate_proj", "up_proj", "down_proj"]
+
+
+def with_adapter(model, **lora):
+    torch.manual_seed(1)
+    options = {"r": 2, "target_modules": ATTENTION, "init_lora_weights": False} | lora
+    model = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **options)).train()
+    for weight in model.parameters():
+        if weight.requires_grad:
+            weight.data = weight.data.float()
+    return model
+
+
+def small_model(model_type: str = "llama", kind: torch.dtype = torch.float32, **lora):
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(model_type, **SMALL)
+    return with_adapter(AutoModelForCausalLM.from_config(config, attn_implementation="sdpa").to(kind), **lora)
+
+
+def is_written_out(model) -> bool:
+    return all("forward" in vars(layer) for layer in model.get_base_model().model.layers)
+
+
+def loss_and_gradients(model, kind: torch.dtype, checkpointing=None):
+    """Through the libraries' layers where ``checkpointing`` is None."""
+    base = model.get_base_model()
+    rows = torch.randint(0, 64, (2, 24), generator=torch.Generator().manual_seed(1)).tolist()
+    batch = collate({"input_ids": row, "segment_lengths": [10, 14]} for row in rows)
+    with (
+        packed_forward(base, 16),
+        torch.autocast("cpu", torch.bfloat16, enabled=kind == torch.bfloat16),
+        disable_input_dtype_casting(model, active=kind == torch.bfloat16),
+    ):
+        if checkpointing is None:
+            loss = model(**batch).loss
+            loss.backward()
+        else:
+            with economical_layers(base, checkpointing):
+                assert is_written_out(model)
+                loss = model(**batch).loss
+                loss.backward()
+    assert not is_written_out(model)
+    gradients = {name: weight.grad for name, weight in model.named_parameters() if weight.requires_grad}
+    model.zero_grad()
+    return loss.item(), gradients
+
+
+@pytest.mark.parametrize("checkpointing", [False, "selective", True])
+@pytest.mark.parametrize("modules", [ATTENTION, ["q_proj", "v_proj", "down_proj"], [*ATTENTION, *MLP], ["up_proj"]])
+@pytest.mark.parametrize("model_type", memory.WRITTEN_OUT_TYPES)
+def test_loss_and_gradients_are_those_of_the_libraries(model_type, modules, checkpointing):
+    model = small_model(model_type, target_modules=modules, lora_alpha=6)
+    loss, gradients = loss_and_gradients(model, torch.float32)
+    ours, written_out = loss_and_gradients(model, torch.float32, checkpointing)
+    assert ours == pytest.approx(loss, rel=1e-6)
+    assert len(gradients) == 2 * 2 * len(modules)
+    for name, gradient in gradients.items():
+        assert gradient.abs().max() > 0
+        torch.testing.assert_close(written_out[name], gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_in_16_bits_they_are_as_near_to_the_exact_ones_as_the_libraries():
+    exact = loss_and_gradients(small_model(), torch.float32)[1]
+    model = small_model(kind=torch.bfloat16)
+    libraries, ours = (loss_and_gradients(model, torch.bfloat16, way)[1] for way in (None, False))
+
+    def error(gradients):
+        return sum((gradients[name] - gradient).square().sum() for name, gradient in exact.items()).sqrt()
+
+    assert all(gradient.dtype == torch.float32 for gradient in ours.values())
+    assert error(ours) < 1.2 * error(libraries)
+    assert error(ours) < 0.05 * sum(gradient.square().sum() for gradient in exact.values()).sqrt()
+
+
+def test_weights_in_4_bits_are_unpacked(tiny_model_folder):
+    settings = ModelSettings(quantization="nf4", compute_dtype="float32")
+    model = with_adapter(load_base_model(tiny_model_folder, settings, "cpu"))
+    loss, gradients = loss_and_gradients(model, torch.float32)
+    ours, written_out = loss_and_gradients(model, torch.float32, False)
+    assert ours == pytest.approx(loss, rel=1e-5)
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(written_out[name], gradient, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        pytest.param(lambda: small_model(lora_dropout=0.1), id="dropout"),
+        pytest.param(lambda: small_model(use_dora=True), id="DoRA"),
+        pytest.param(lambda: small_model("qwen2"), id="bias"),
+        pytest.param(lambda: small_model("qwen3"), id="norms of queries and keys"),
+        pytest.param(lambda: small_model(modules_to_save=["input_layernorm"]), id="a norm that is trained"),
+    ],
+)
+def test_what_is_not_written_out_is_left_to_the_libraries(model):
+    model = model()
+    with economical_layers(model.get_base_model(), False):
+        assert not is_written_out(model)
+    with economical_layers(model.get_base_model(), "selective"):
+        assert is_written_out(model)  # by frugal.llm.recompute
+    assert not is_written_out(model)
+
+
+def test_all_weights_are_trained_by_the_libraries():
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model("llama", **SMALL))
+    with economical_layers(model, False):
+        assert not any("forward" in vars(layer) for layer in model.model.layers)
+
+
+def test_two_projections_by_hand():
+    """One input (1, 2); W = [[1, 0]] with A = [[1, 1]], B = [[2]], doubled; W = [[0, 3]] without an adapter."""
+    bases = [nn.Linear(2, 1, bias=False), nn.Linear(2, 1, bias=False)]
+    bases[0].weight.data, bases[1].weight.data = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 3.0]])
+    matrices = [torch.tensor([[1.0, 1.0]]), torch.tensor([[2.0]])]
+    both = Projections(bases, [2.0, None], matrices)
+    inputs = torch.tensor([[1.0, 2.0]])
+    (first, second), between = both.apply(inputs, matrices)
+    assert (first.item(), second.item(), between.item()) == (1 + 2 * 2 * 3, 6, 3)
+    grads = [torch.tensor([[1.0]]), torch.tensor([[10.0]])]
+    to_inputs, (to_down, to_up) = both.gradients(grads, inputs, between, matrices)
+    assert to_inputs.tolist() == [[1 + 2 * 2, 30 + 2 * 2]]
+    assert to_down.tolist() == [[2 * 2 * 1, 2 * 2 * 2]]
+    assert to_up.tolist() == [[2 * 3]]
+    (added,), _ = Projections(bases[1:], [None], []).apply(inputs, [], onto=torch.tensor([[100.0]]))
+    assert added.item() == 106
+
+
+def test_a_quarter_turn_by_hand():
+    # d = 4: (1, 3) and (2, 4) are pairs; the first turns by 90 degrees, the second not at all.
+    cos, sin = torch.tensor([[[0.0, 1.0, 0.0, 1.0]]]), torch.tensor([[[1.0, 0.0, 1.0, 0.0]]])
+    vectors = torch.tensor([[[1.0, 2.0, 3.0, 4.0]]], requires_grad=True)
+    turned = Rotation.apply(vectors, cos, sin)
+    assert turned.tolist() == [[[-3, 2, 1, 4]]]
+    turned.backward(torch.tensor([[[1.0, 1.0, 0.0, 0.0]]]))
+    assert vectors.grad.tolist() == [[[0, 1, -1, 0]]]
+
+
+def test_the_norm_and_its_gradient_are_the_librarys():
+    norm = LlamaRMSNorm(16)
+    norm.weight.data.uniform_(0.5, 2)
+    hidden, grad = torch.randn(5, 16, requires_grad=True), torch.randn(5, 16)
+    expected = norm(hidden)
+    expected.backward(grad)
+    torch.testing.assert_close(rms_norm(hidden.detach(), norm), expected.detach())
+    torch.testing.assert_close(rms_norm_gradient(grad, hidden.detach(), norm), hidden.grad)
+
+
+def test_the_estimator_knows_the_same_limit():
+    assert memory.LONGEST_BY_PRODUCTS == attention.LONGEST_BY_PRODUCTS
