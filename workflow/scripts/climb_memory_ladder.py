@@ -150,8 +150,7 @@ class Ladder:
         """
         guess = low
         while (
-            guess + 1 < high
-            and MARGIN * self.estimate(rung, guess + 1).total + shift <= self.ladder.memory_budget_mb
+            guess + 1 < high and MARGIN * self.estimate(rung, guess + 1).total + shift <= self.ladder.memory_budget_mb
         ):
             guess += 1
         return max(guess, low + 1)

@@ -15,6 +15,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config
 
 from frugal.config.language_modeling import LanguageModelingRun
 from frugal.config.llm import LoraSettings
+from frugal.llm.layers import economical_layers
 from frugal.llm.loading import load_base_model
 from frugal.llm.memory import (
     MB,
@@ -28,7 +29,6 @@ from frugal.llm.memory import (
     optimizer_bytes,
     selective_bytes,
 )
-from frugal.llm.layers import economical_layers
 from frugal.llm.packed import collate, packed_forward
 from frugal.llm.shapes import SHAPES
 
@@ -310,7 +310,7 @@ def test_one_layer_by_hand():
 
 
 def test_one_layer_by_hand_under_selective_recomputation():
-    """The same: input, state behind attention, gate and up; adapters in the MLP add A to B, by autograd what they read."""
+    """The same: input, state behind attention, gate and up; the MLP's adapters add A to B, by autograd their input."""
     kept = 2 * 256 * 128 * 4 + 2 * 256 * 320 * 4
     assert selective_bytes(SMALL, make_run(), 4, 256, False, "cpu") == kept
     everywhere = make_run(lora={"target_modules": ALL})

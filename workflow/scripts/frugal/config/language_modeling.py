@@ -69,7 +69,10 @@ class EvaluationSettings(Settings):
     batch_size: int = Field(4, ge=1, description="Windows at once; it changes the speed and not the result.")
     bootstrap_samples: int = Field(2000, ge=100, le=100000)
     threads: int = Field(
-        8, ge=1, le=1024, description="CPU threads: two evaluations side by side are done sooner than one after the other."
+        8,
+        ge=1,
+        le=1024,
+        description="CPU threads: two evaluations side by side are done sooner than one after the other.",
     )
 
     @model_validator(mode="after")

@@ -27,7 +27,7 @@ Matrices = list[torch.Tensor]
 
 @dataclass(frozen=True)
 class Projections:
-    """Frozen linear layers that read the same input, each with plain LoRA (Hu et al. 2021, arXiv:2106.09685) or without.
+    """Frozen linear layers that read one input, with plain LoRA each (Hu et al. 2021, arXiv:2106.09685) or without.
 
     Attributes:
         bases: the frozen layers, in 4 bits or not.
