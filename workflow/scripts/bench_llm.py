@@ -45,7 +45,7 @@ OURS = {
         "training": {
             "per_device_train_batch_size": 1,
             "gradient_accumulation_steps": BATCH_SIZE,
-            "loss_chunk_tokens": 512,
+            "loss_chunk_tokens": 256,
         }
     },
     "fast": {"training": HALVES},
