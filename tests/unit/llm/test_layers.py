@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
 from peft.helpers import disable_input_dtype_casting
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
@@ -14,32 +13,8 @@ from frugal.llm.layers import Projections, Rotation, economical_layers, rms_norm
 from frugal.llm.loading import load_base_model
 from frugal.llm.packed import collate, packed_forward
 
-SMALL = {
-    "vocab_size": 64,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-}
 ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
 MLP = ["gate_proj", "up_proj", "down_proj"]
-
-
-def with_adapter(model, **lora):
-    torch.manual_seed(1)
-    options = {"r": 2, "target_modules": ATTENTION, "init_lora_weights": False} | lora
-    model = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **options)).train()
-    for weight in model.parameters():
-        if weight.requires_grad:
-            weight.data = weight.data.float()
-    return model
-
-
-def small_model(model_type: str = "llama", kind: torch.dtype = torch.float32, **lora):
-    torch.manual_seed(0)
-    config = AutoConfig.for_model(model_type, **SMALL)
-    return with_adapter(AutoModelForCausalLM.from_config(config, attn_implementation="sdpa").to(kind), **lora)
 
 
 def is_written_out(model) -> bool:
@@ -73,7 +48,7 @@ def loss_and_gradients(model, kind: torch.dtype, checkpointing=None):
 @pytest.mark.parametrize("checkpointing", [False, "selective", True])
 @pytest.mark.parametrize("modules", [ATTENTION, ["q_proj", "v_proj", "down_proj"], [*ATTENTION, *MLP], ["up_proj"]])
 @pytest.mark.parametrize("model_type", memory.WRITTEN_OUT_TYPES)
-def test_loss_and_gradients_are_those_of_the_libraries(model_type, modules, checkpointing):
+def test_loss_and_gradients_are_those_of_the_libraries(small_model, model_type, modules, checkpointing):
     model = small_model(model_type, target_modules=modules, lora_alpha=6)
     loss, gradients = loss_and_gradients(model, torch.float32)
     ours, written_out = loss_and_gradients(model, torch.float32, checkpointing)
@@ -84,7 +59,7 @@ def test_loss_and_gradients_are_those_of_the_libraries(model_type, modules, chec
         torch.testing.assert_close(written_out[name], gradient, rtol=1e-4, atol=1e-6)
 
 
-def test_in_16_bits_they_are_about_as_near_to_the_exact_ones_as_the_libraries():
+def test_in_16_bits_they_are_about_as_near_to_the_exact_ones_as_the_libraries(small_model):
     exact = loss_and_gradients(small_model(), torch.float32)[1]
     model = small_model(kind=torch.bfloat16)
     libraries, ours = (loss_and_gradients(model, torch.bfloat16, way)[1] for way in (None, False))
@@ -97,7 +72,7 @@ def test_in_16_bits_they_are_about_as_near_to_the_exact_ones_as_the_libraries():
     assert error(ours) < 0.05 * sum(gradient.square().sum() for gradient in exact.values()).sqrt()
 
 
-def test_weights_in_4_bits_are_unpacked(tiny_model_folder):
+def test_weights_in_4_bits_are_unpacked(tiny_model_folder, with_adapter):
     settings = ModelSettings(quantization="nf4", compute_dtype="float32")
     model = with_adapter(load_base_model(tiny_model_folder, settings, "cpu"))
     loss, gradients = loss_and_gradients(model, torch.float32)
@@ -110,15 +85,15 @@ def test_weights_in_4_bits_are_unpacked(tiny_model_folder):
 @pytest.mark.parametrize(
     "model",
     [
-        pytest.param(lambda: small_model(lora_dropout=0.1), id="dropout"),
-        pytest.param(lambda: small_model(use_dora=True), id="DoRA"),
-        pytest.param(lambda: small_model("qwen2"), id="bias"),
-        pytest.param(lambda: small_model("qwen3"), id="norms of queries and keys"),
-        pytest.param(lambda: small_model(modules_to_save=["input_layernorm"]), id="a norm that is trained"),
+        pytest.param(lambda make: make(lora_dropout=0.1), id="dropout"),
+        pytest.param(lambda make: make(use_dora=True), id="DoRA"),
+        pytest.param(lambda make: make("qwen2"), id="bias"),
+        pytest.param(lambda make: make("qwen3"), id="norms of queries and keys"),
+        pytest.param(lambda make: make(modules_to_save=["input_layernorm"]), id="a norm that is trained"),
     ],
 )
-def test_what_is_not_written_out_is_left_to_the_libraries(model):
-    model = model()
+def test_what_is_not_written_out_is_left_to_the_libraries(model, small_model):
+    model = model(small_model)
     with economical_layers(model.get_base_model(), False):
         assert not is_written_out(model)
     with economical_layers(model.get_base_model(), "selective"):
@@ -126,8 +101,8 @@ def test_what_is_not_written_out_is_left_to_the_libraries(model):
     assert not is_written_out(model)
 
 
-def test_all_weights_are_trained_by_the_libraries():
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model("llama", **SMALL))
+def test_all_weights_are_trained_by_the_libraries(small_sizes):
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model("llama", **small_sizes))
     with economical_layers(model, False):
         assert not any("forward" in vars(layer) for layer in model.model.layers)
 

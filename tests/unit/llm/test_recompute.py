@@ -4,31 +4,13 @@ from contextlib import nullcontext
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from frugal.errors import FrugalError
 from frugal.llm.packed import collate, packed_forward
 from frugal.llm.recompute import MODEL_TYPES, selective_recomputation
 
-SMALL = {
-    "vocab_size": 64,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-}
 MODULES = ["q_proj", "v_proj", "o_proj", "gate_proj", "down_proj"]
-
-
-def small_model(model_type: str, dropout: float = 0.0):
-    torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(model_type, **SMALL), attn_implementation="sdpa")
-    config = LoraConfig(
-        r=2, target_modules=MODULES, task_type="CAUSAL_LM", lora_dropout=dropout, init_lora_weights=False
-    )
-    return get_peft_model(model, config).train()
 
 
 def loss_and_gradients(model, selective: bool):
@@ -46,8 +28,8 @@ def loss_and_gradients(model, selective: bool):
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 @pytest.mark.parametrize("model_type", MODEL_TYPES)
-def test_loss_and_gradients_are_those_without_it(model_type, dropout):
-    model = small_model(model_type, dropout)
+def test_loss_and_gradients_are_those_without_it(small_model, model_type, dropout):
+    model = small_model(model_type, target_modules=MODULES, lora_dropout=dropout)
     loss, gradients = loss_and_gradients(model, selective=False)
     again, recomputed = loss_and_gradients(model, selective=True)
     assert again == loss
@@ -57,7 +39,7 @@ def test_loss_and_gradients_are_those_without_it(model_type, dropout):
         torch.testing.assert_close(recomputed[name], gradient)
 
 
-def test_the_layers_are_as_before_afterwards():
+def test_the_layers_are_as_before_afterwards(small_model):
     model = small_model("llama")
     base = model.get_base_model()
     with selective_recomputation(base):
@@ -65,7 +47,7 @@ def test_the_layers_are_as_before_afterwards():
     assert not any("forward" in vars(layer) for layer in base.model.layers)
 
 
-def test_a_model_with_other_layers_is_refused():
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model("gemma2", **SMALL, head_dim=8))
+def test_a_model_with_other_layers_is_refused(small_sizes):
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model("gemma2", **small_sizes, head_dim=8))
     with pytest.raises(FrugalError, match=r"'selective' knows .* not of gemma2"), selective_recomputation(model):
         pass
