@@ -14,6 +14,7 @@ def library(tmp_path, monkeypatch):
     (frugal / "sub" / "__init__.py").write_text("")
     (frugal / "a.py").write_text("def f():\n    from frugal.sub.b import g\n    return g()\n")
     (frugal / "sub" / "b.py").write_text("def g():\n    return 1\n")
+    (frugal / "sub" / "b.c").write_text("int x = 1;\n")  # which b compiles
     (frugal / "c.py").write_text("X = 1\n")
     (tmp_path / "script.py").write_text("import os\nfrom frugal import a\n\nprint(a.f())\n")
     monkeypatch.setattr(module, "LIBRARY", frugal)
@@ -34,6 +35,7 @@ def digest(library):
         ("frugal/sub/b.py", "def g():\n    return 2\n", True),
         ("frugal/sub/b.py", '"""Said."""\n\ndef g():\n    """Said."""\n    return 1\n', False),
         ("frugal/sub/b.py", "def g():\n    return 1  # one\n", False),
+        ("frugal/sub/b.c", "int x = 2;\n", True),
         ("frugal/c.py", "X = 2\n", False),
     ],
 )

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from frugal.llm.attention import attend, by_group, later, segment_attention, spread
+from frugal.llm.attention import attend, by_group, segment_attention, spread
 
 
 def test_a_piece_by_group_by_hand():
@@ -19,11 +19,6 @@ def test_a_piece_by_group_by_hand():
     spread(piece, back, 1, 2)
     assert back[0].tolist() == [[-1]] * 4
     assert back[1:].tolist() == (2 * heads[1:]).tolist()
-
-
-def test_later_keys_by_hand():
-    hidden = later(3, 2, torch.float32).isinf()
-    assert hidden.tolist() == [[False, True, True]] * 2 + [[False, False, True]] * 2 + [[False] * 3] * 2
 
 
 @settings(max_examples=20, deadline=None)

@@ -5,11 +5,10 @@ import torch
 from peft.helpers import disable_input_dtype_casting
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
-from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
-from frugal.config.llm import ModelSettings
+from frugal.config.llm import LoraSettings, ModelSettings
 from frugal.llm import attention, memory
-from frugal.llm.layers import Projections, Rotation, economical_layers, rms_norm, rms_norm_gradient
+from frugal.llm.layers import Projections, economical_layers
 from frugal.llm.loading import load_base_model
 from frugal.llm.packed import collate, packed_forward
 
@@ -82,6 +81,19 @@ def test_weights_in_4_bits_are_unpacked(tiny_model_folder, with_adapter):
         torch.testing.assert_close(written_out[name], gradient, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize(("compute_dtype", "error"), [("float32", 0.05), ("bfloat16", 0.2)])
+def test_weights_in_8_bits(tiny_model_folder, with_adapter, compute_dtype, error):
+    """Rounding to 8 bits makes much of a small difference, so the libraries' layers are met in the mean."""
+    kind = getattr(torch, compute_dtype)
+    settings = ModelSettings(quantization="int8", compute_dtype=compute_dtype)
+    model = with_adapter(load_base_model(tiny_model_folder, settings, "cpu"))
+    loss, gradients = loss_and_gradients(model, kind)
+    ours, written_out = loss_and_gradients(model, kind, False)
+    assert ours == pytest.approx(loss, rel=0.01)
+    for name, gradient in gradients.items():
+        assert (written_out[name] - gradient).norm() < error * gradient.norm()
+
+
 @pytest.mark.parametrize(
     "model",
     [
@@ -125,24 +137,13 @@ def test_two_projections_by_hand():
     assert added.item() == 106
 
 
-def test_a_quarter_turn_by_hand():
-    # d = 4: (1, 3) and (2, 4) are pairs; the first turns by 90 degrees, the second not at all.
-    cos, sin = torch.tensor([[[0.0, 1.0, 0.0, 1.0]]]), torch.tensor([[[1.0, 0.0, 1.0, 0.0]]])
-    vectors = torch.tensor([[[1.0, 2.0, 3.0, 4.0]]], requires_grad=True)
-    turned = Rotation.apply(vectors, cos, sin)
-    assert turned.tolist() == [[[-3, 2, 1, 4]]]
-    turned.backward(torch.tensor([[[1.0, 1.0, 0.0, 0.0]]]))
-    assert vectors.grad.tolist() == [[[0, 1, -1, 0]]]
-
-
-def test_the_norm_and_its_gradient_are_the_librarys():
-    norm = LlamaRMSNorm(16)
-    norm.weight.data.uniform_(0.5, 2)
-    hidden, grad = torch.randn(5, 16, requires_grad=True), torch.randn(5, 16)
-    expected = norm(hidden)
-    expected.backward(grad)
-    torch.testing.assert_close(rms_norm(hidden.detach(), norm), expected.detach())
-    torch.testing.assert_close(rms_norm_gradient(grad, hidden.detach(), norm), hidden.grad)
+@pytest.mark.parametrize("changes", [{"lora_dropout": 0.1}, {"use_dora": True}, {}])
+@pytest.mark.parametrize("model_type", ["llama", "mistral", "qwen2"])
+def test_the_estimator_knows_the_same_layers(small_model, model_type, changes):
+    model = small_model(model_type, **changes)
+    with economical_layers(model.get_base_model(), False):
+        known = memory.written_out(model.config, LoraSettings(target_modules=ATTENTION, **changes), False)
+        assert is_written_out(model) == known
 
 
 def test_the_estimator_knows_the_same_limit():

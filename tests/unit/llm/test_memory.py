@@ -94,15 +94,16 @@ def test_bytes_of_nf4_by_hand():
     assert NF4_BYTES[True] * 8 == pytest.approx(4.127, abs=5e-4)  # 4 + 8/64 + 32/16384 bits
 
 
-@pytest.mark.parametrize("double", [False, True])
-def test_frozen_weights_take_what_bitsandbytes_takes(tiny_model_folder, double):
-    run = make_run(model={"quantization": "nf4", "double_quantization": double})
+@pytest.mark.parametrize(("quantization", "double"), [("nf4", False), ("nf4", True), ("int8", True)])
+def test_frozen_weights_take_what_is_loaded(tiny_model_folder, quantization, double):
+    run = make_run(model={"quantization": quantization, "double_quantization": double})
     model = load_base_model(tiny_model_folder, run.model, "cpu")
     taken = 0
     for weight in model.parameters():
         taken += weight.nbytes
         if state := getattr(weight, "quant_state", None):
             taken += state.absmax.nbytes + (state.state2.absmax.nbytes if state.nested else 0)
+    taken += sum(buffer.nbytes for name, buffer in model.named_buffers() if name.endswith("_proj.scale"))
     # A weight of 64 x 32 has 32 blocks, less than the 256 that share a constant: a few bytes are rounded up.
     assert frozen_bytes(model.config, run.model) == pytest.approx(taken, rel=0.001)
 
@@ -115,7 +116,12 @@ def test_optimizer_states_by_hand():
 
 @pytest.mark.parametrize(
     ("quantization", "optim", "brought"),
-    [("none", "adamw_torch", 0), ("none", "paged_adamw_8bit", 82), ("nf4", "adamw_torch", 82)],
+    [
+        ("none", "adamw_torch", 0),
+        ("none", "paged_adamw_8bit", 82),
+        ("nf4", "adamw_torch", 82),
+        ("int8", "adamw_torch", 0),
+    ],
 )
 def test_bitsandbytes_counts_where_it_is_used(quantization, optim, brought):
     run = make_run(model={"quantization": quantization}, training={"optim": optim})
@@ -331,7 +337,7 @@ def test_a_total_is_the_sum_of_its_parts():
     length=st.integers(16, 4096),
     model=st.fixed_dictionaries(
         {
-            "quantization": st.sampled_from(["none", "nf4"]),
+            "quantization": st.sampled_from(["none", "nf4", "int8"]),
             "compute_dtype": st.sampled_from(["float32", "bfloat16"]),
             "attn_implementation": st.sampled_from(["sdpa", "eager"]),
         }

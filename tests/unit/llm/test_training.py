@@ -57,9 +57,10 @@ MAPS = Path("/proc/self/maps")
 
 
 @pytest.mark.skipif(not MAPS.exists(), reason="this system does not list what a process has mapped")
+@pytest.mark.parametrize("quantization", ["nf4", "int8"])
 @pytest.mark.parametrize("compute_dtype", ["float32", "bfloat16"])
-def test_beside_4_bit_weights_the_file_is_not_in_memory(tiny_model_folder, make_run, compute_dtype):
-    settings = make_run(model={"quantization": "nf4", "compute_dtype": compute_dtype}).model
+def test_beside_weights_in_few_bits_the_file_is_not_in_memory(tiny_model_folder, make_run, quantization, compute_dtype):
+    settings = make_run(model={"quantization": quantization, "compute_dtype": compute_dtype}).model
     before = MAPS.read_text().count(f"{tiny_model_folder}/")
     model = load_base_model(tiny_model_folder, settings, "cpu")
     gc.collect()
@@ -101,6 +102,7 @@ def test_only_the_adapter_learns(train, tmp_path, tiny_model_folder):
         ("adamw_torch", {}),
         ("adamw_8bit", {}),
         ("adamw_torch", {"quantization": "nf4"}),
+        ("adamw_torch", {"quantization": "int8", "compute_dtype": "bfloat16"}),
         ("adamw_8bit", {"quantization": "nf4", "compute_dtype": "bfloat16"}),
     ],
 )

@@ -27,7 +27,7 @@ def settings_hash(settings: Any) -> str:
 def code_hash(script: Path | str) -> str:
     """Hex digest over the code of ``script`` and of all `frugal` modules that it imports, however deep.
 
-    Comments, docstrings and layout do not count.
+    Comments, docstrings and layout do not count, but in C, which stands beside the module that compiles it.
     """
     digest = hashlib.sha256()
     for file, code in sorted(modules_of(script).items()):
@@ -51,6 +51,8 @@ def modules_of(script: Path | str) -> dict[Path, str]:
 @cache
 def _read(file: Path) -> tuple[str, tuple[Path, ...]]:
     """A file's code without comments and docstrings, and the library files that it imports."""
+    if file.suffix == ".c":
+        return file.read_text(encoding="utf-8"), ()
     tree = ast.parse(file.read_text(encoding="utf-8"))
     modules = []
     for node in ast.walk(tree):
@@ -63,7 +65,7 @@ def _read(file: Path) -> tuple[str, tuple[Path, ...]]:
         for module in modules
         if module.split(".")[0] == "frugal"
         for stem in [LIBRARY.parent / Path(*module.split("."))]
-        for path in (stem.with_suffix(".py"), stem / "__init__.py")
+        for path in (stem.with_suffix(".py"), stem.with_suffix(".c"), stem / "__init__.py")
     ]
     for node in ast.walk(tree):
         documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)

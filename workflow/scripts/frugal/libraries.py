@@ -30,11 +30,11 @@ def hide_unused(adapter_method: str) -> None:
 
 
 def hide_bitsandbytes(quantization: str, optim: str = "adamw_torch") -> None:
-    """The same of bitsandbytes where a language model has nothing in 4 or 8 bits, and of SciPy, which comes with it.
+    """The same of bitsandbytes where a language model does without it, and of SciPy, which comes with it.
 
     They take 80 MB of the process, and one or two seconds of its start.
     """
-    if quantization == "none" and "8bit" not in optim:
+    if quantization != "nf4" and "8bit" not in optim:
         _hide("bitsandbytes", "scipy")
 
 

@@ -139,7 +139,7 @@ def gpu_findings(
 
 def uses_bitsandbytes(run: Any) -> bool:
     """Whether a run keeps its weights in 4 bits or its optimiser's states in 8."""
-    return getattr(run.model, "quantization", "none") != "none" or "8bit" in getattr(run.training, "optim", "")
+    return getattr(run.model, "quantization", "none") == "nf4" or "8bit" in getattr(run.training, "optim", "")
 
 
 def _instead(runs: Iterable[Any]) -> str:

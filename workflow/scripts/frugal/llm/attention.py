@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from functools import cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch.autograd.function import once_differentiable
 from transformers import AttentionInterface
+
+from frugal.llm.fused import causal_softmax_, softmax_gradient_
 
 #: Queries are looked at in blocks of so many positions: what lies behind a block is never computed, and its
 #: probabilities fit into a processor's cache.
@@ -114,7 +115,7 @@ class AttentionByProducts(torch.autograd.Function):
                 seen = slice(attention.shape[-1])
                 grad_values[:, seen].baddbmm_(attention.transpose(1, 2), grad)
                 grad = grad @ values[:, seen].transpose(1, 2)
-                grad = torch._softmax_backward_data(grad, attention, -1, grad.dtype)
+                grad = softmax_gradient_(grad, attention)
                 grad_keys[:, seen].baddbmm_(grad.transpose(1, 2), rows)
                 spread((grad @ keys[:, seen]).mul_(ctx.scaling), grad_query, start + first, last - first)
             spread(grad_keys, grad_key, start, length)
@@ -133,8 +134,7 @@ def probabilities(rows: torch.Tensor, keys: torch.Tensor, first: int) -> torch.T
     """
     last = min(first + BLOCK, keys.shape[1])
     scores = rows @ keys[:, :last].transpose(1, 2)
-    scores[..., first:] += later(last - first, rows.shape[1] // (last - first), scores.dtype)
-    return scores.softmax(-1)
+    return causal_softmax_(scores, first, rows.shape[1] // (last - first))
 
 
 def places(segments: Sequence[int]) -> Iterator[tuple[int, int]]:
@@ -173,10 +173,3 @@ def spread(piece: torch.Tensor, target: torch.Tensor, start: int, length: int) -
     groups, (heads, size) = len(piece), target.shape[1:]
     rows = piece.view(groups, -1, heads // groups, size)[:, :length]
     target[start : start + length].unflatten(1, (groups, -1)).copy_(rows.transpose(0, 1))
-
-
-@cache
-def later(length: int, repeats: int, kind: torch.dtype) -> torch.Tensor:
-    """(length x repeats, length): minus infinity where a key comes after the query, whose heads stand in a row."""
-    mask = torch.full((length, length), float("-inf"), dtype=kind).triu(1)
-    return mask.repeat_interleave(repeats, 0)

@@ -3,6 +3,7 @@
 Autograd keeps what each small operation reads, and reads and writes all of it once more for each of them. Here a
 layer is four functions, which keep their inputs and what the large matrix products made. Norms, activations and
 sums are computed again in the backward pass, and every adapter's product is added to the frozen layer's in place.
+What is no matrix product is in `frugal.llm.fused`.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,15 +13,15 @@ from functools import partial
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from peft.tuners.lora import LoraLayer
 from torch import nn
 from torch.autograd.function import once_differentiable
-from torch.utils.checkpoint import checkpoint
 
 from frugal.llm.attention import attend
+from frugal.llm.fused import Quantized, gated, gated_gradients_, quantize, rms_norm, rms_norm_gradient, rotate
+from frugal.llm.int8 import Int8Linear
 from frugal.llm.memory import WRITTEN_OUT_TYPES
-from frugal.llm.recompute import selective_recomputation
+from frugal.llm.recompute import again, replaced_forwards, selective_recomputation
 
 Matrices = list[torch.Tensor]
 
@@ -30,7 +31,7 @@ class Projections:
     """Frozen linear layers that read one input, with plain LoRA each (Hu et al. 2021, arXiv:2106.09685) or without.
 
     Attributes:
-        bases: the frozen layers, in 4 bits or not.
+        bases: the frozen layers, in 4, 8 or more bits.
         scalings: of each one's B A; None: it has no adapter.
         matrices: A (r, inputs) and B (outputs, r) of the first that has an adapter, of the next, ...
     """
@@ -52,10 +53,10 @@ class Projections:
         kind, downs, ups = inputs.dtype, matrices[::2], matrices[1::2]
         between = inputs @ torch.cat(downs).to(kind).t() if downs else None
         adapters = zip(between.split([len(down) for down in downs], 1), ups, strict=True) if downs else iter(())
+        quantized = quantize(inputs) if any(isinstance(base, Int8Linear) for base in self.bases) else None
         outputs = []
         for base, scaling in zip(self.bases, self.scalings, strict=True):
-            weight = frozen_weight(base, kind).t()
-            outputs.append(torch.mm(inputs, weight) if onto is None else torch.addmm(onto, inputs, weight))
+            outputs.append(product(base, inputs, quantized, onto))
             if scaling is not None:
                 part, up = next(adapters)
                 outputs[-1].addmm_(part, up.to(kind).t(), alpha=scaling)
@@ -75,8 +76,7 @@ class Projections:
         adapters = zip(between.split(ranks, 1), ups, strict=True) if downs else iter(())
         to_inputs, to_between, to_ups = None, [], []
         for base, scaling, grad in zip(self.bases, self.scalings, grads, strict=True):
-            weight = frozen_weight(base, kind)
-            to_inputs = torch.mm(grad, weight) if to_inputs is None else to_inputs.addmm_(grad, weight)
+            to_inputs = product_gradient(base, grad, to_inputs)
             if scaling is not None:
                 part, up = next(adapters)
                 to_between.append((grad @ up.to(kind)).mul_(scaling))
@@ -89,6 +89,24 @@ class Projections:
         return to_inputs, [matrix for pair in zip(to_downs, to_ups, strict=True) for matrix in pair]
 
 
+def product(
+    base: nn.Linear, inputs: torch.Tensor, quantized: Quantized | None, onto: torch.Tensor | None
+) -> torch.Tensor:
+    """(n, outputs) of a frozen layer, added to ``onto``; ``quantized`` are the inputs for those in 8 bits."""
+    if isinstance(base, Int8Linear):
+        return base.product(quantized, onto, inputs.dtype)
+    weight = frozen_weight(base, inputs.dtype).t()
+    return torch.mm(inputs, weight) if onto is None else torch.addmm(onto, inputs, weight)
+
+
+def product_gradient(base: nn.Linear, grad: torch.Tensor, onto: torch.Tensor | None) -> torch.Tensor:
+    """That of a frozen layer's inputs, (n, inputs), added to ``onto`` in its place."""
+    if isinstance(base, Int8Linear):
+        return base.gradient(grad, onto)
+    weight = frozen_weight(base, grad.dtype)
+    return torch.mm(grad, weight) if onto is None else onto.addmm_(grad, weight)
+
+
 def frozen_weight(base: nn.Linear, kind: torch.dtype) -> torch.Tensor:
     """(outputs, inputs), unpacked where it is in 4 bits."""
     weight = base.weight
@@ -99,35 +117,13 @@ def frozen_weight(base: nn.Linear, kind: torch.dtype) -> torch.Tensor:
     return dequantize_4bit(weight.data, weight.quant_state).to(kind)
 
 
-def normalise(hidden: torch.Tensor, eps: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Float32: ``hidden`` over its root mean square (Zhang and Sennrich 2019, arXiv:1910.07467), and one over that."""
-    hidden = hidden.float()
-    inverse = torch.linalg.vector_norm(hidden, dim=-1, keepdim=True)
-    inverse = inverse.square_().div_(hidden.shape[-1]).add_(eps).rsqrt_()
-    return hidden * inverse, inverse
-
-
-def rms_norm(hidden: torch.Tensor, norm: nn.Module) -> torch.Tensor:
-    """As transformers' LlamaRMSNorm has it."""
-    normed, _ = normalise(hidden, norm.variance_epsilon)
-    return normed.to(hidden.dtype).mul_(norm.weight)
-
-
-def rms_norm_gradient(grad: torch.Tensor, hidden: torch.Tensor, norm: nn.Module) -> torch.Tensor:
-    """Of ``hidden``, from that of its norm."""
-    normed, inverse = normalise(hidden, norm.variance_epsilon)
-    wide = (grad * norm.weight).float()
-    along = (wide * normed).mean(-1, keepdim=True)
-    return wide.sub_(normed.mul_(along)).mul_(inverse).to(hidden.dtype)
-
-
 class NormedProjections(torch.autograd.Function):
     """Queries, keys and values: (n, outputs) each, of the normed (n, hidden)."""
 
     @staticmethod
     def forward(ctx, hidden, norm, projections, *matrices):
         with torch.autocast(hidden.device.type, enabled=False):
-            outputs, between = projections.apply(rms_norm(hidden, norm), matrices)
+            outputs, between = projections.apply(rms_norm(hidden, norm.weight, norm.variance_epsilon), matrices)
         ctx.save_for_backward(hidden, between, *matrices)
         ctx.norm, ctx.projections = norm, projections
         return tuple(outputs)
@@ -136,34 +132,24 @@ class NormedProjections(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, *grads):
         hidden, between, *matrices = ctx.saved_tensors
-        normed = rms_norm(hidden, ctx.norm) if matrices else None
+        norm = ctx.norm.weight, ctx.norm.variance_epsilon
+        normed = rms_norm(hidden, *norm) if matrices else None
         to_normed, to_matrices = ctx.projections.gradients(grads, normed, between, matrices)
-        return rms_norm_gradient(to_normed, hidden, ctx.norm), None, None, *to_matrices
+        return rms_norm_gradient(to_normed, hidden, *norm), None, None, *to_matrices
 
 
 class Rotation(torch.autograd.Function):
-    """Rotary positions (Su et al. 2021, arXiv:2104.09864): (n, heads, d), the halves of d turned as pairs.
-
-    ``cos`` and ``sin`` are (n, 1, d), as transformers gives them: the same for both halves.
-    """
+    """`frugal.llm.fused.rotate`, forward."""
 
     @staticmethod
     def forward(ctx, vectors, cos, sin):
         ctx.save_for_backward(cos, sin)
-        return Rotation.turn(vectors, cos, sin, 1)
+        return rotate(vectors, cos, sin, 1)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        return Rotation.turn(grad, *ctx.saved_tensors, -1), None, None
-
-    @staticmethod
-    def turn(vectors, cos, sin, direction):
-        first, second = vectors.chunk(2, -1)
-        turned = torch.cat((second, first), -1).mul_(sin)
-        half = vectors.shape[-1] // 2
-        turned[..., :half].neg_() if direction == 1 else turned[..., half:].neg_()
-        return turned.addcmul_(vectors, cos)
+        return rotate(grad, *ctx.saved_tensors, -1), None, None
 
 
 class AddedProjection(torch.autograd.Function):
@@ -192,8 +178,8 @@ class GatedMLP(torch.autograd.Function):
     def forward(ctx, hidden, norm, into, out, *matrices):
         of_into, of_out = matrices[: len(into.matrices)], matrices[len(into.matrices) :]
         with torch.autocast(hidden.device.type, enabled=False):
-            (gate, up), between = into.apply(rms_norm(hidden, norm), of_into)
-            (output,), inner_between = out.apply(F.silu(gate).mul_(up), of_out, onto=hidden)
+            (gate, up), between = into.apply(rms_norm(hidden, norm.weight, norm.variance_epsilon), of_into)
+            (output,), inner_between = out.apply(gated(gate, up), of_out, onto=hidden)
         ctx.save_for_backward(hidden, gate, up, between, inner_between, *matrices)
         ctx.norm, ctx.into, ctx.out = norm, into, out
         return output
@@ -203,18 +189,14 @@ class GatedMLP(torch.autograd.Function):
     def backward(ctx, grad):
         hidden, gate, up, between, inner_between, *matrices = ctx.saved_tensors
         of_into, of_out = matrices[: len(ctx.into.matrices)], matrices[len(ctx.into.matrices) :]
-        # At most three arrays of the MLP's width stand beside gate and up.
-        activated = F.silu(gate)
-        inner = activated * up if of_out else None
+        norm = ctx.norm.weight, ctx.norm.variance_epsilon
+        inner = gated(gate, up) if of_out else None
         to_inner, to_out = ctx.out.gradients([grad], inner, inner_between, of_out)
         del inner
-        to_gate = to_inner * up
-        torch.ops.aten.silu_backward.grad_input(to_gate, gate, grad_input=to_gate)
-        to_up = to_inner.mul_(activated)
-        del activated
-        normed = rms_norm(hidden, ctx.norm) if of_into else None
+        to_gate, to_up = gated_gradients_(to_inner, gate, up)
+        normed = rms_norm(hidden, *norm) if of_into else None
         to_normed, to_into = ctx.into.gradients([to_gate, to_up], normed, between, of_into)
-        to_hidden = rms_norm_gradient(to_normed, hidden, ctx.norm).add_(grad)
+        to_hidden = rms_norm_gradient(to_normed, hidden, *norm, onto=grad)
         return to_hidden, None, None, None, *to_into, *to_out
 
 
@@ -264,7 +246,6 @@ def written_out(layer: nn.Module, checkpointing: bool | Literal["selective"]) ->
         output = attend(query, key, value, segments, scaling).flatten(1)
         return AddedProjection.apply(hidden, output, out_of_attention, *out_of_attention.matrices)
 
-    again = partial(checkpoint, use_reentrant=False)
     half = partial(again, attended) if checkpointing == "selective" else attended
 
     def whole(hidden, cos, sin, segments):
@@ -293,10 +274,5 @@ def economical_layers(model, checkpointing: bool | Literal["selective"]) -> Iter
         with selective_recomputation(model) if checkpointing == "selective" else nullcontext():
             yield
         return
-    for layer, forward in zip(layers, forwards, strict=True):
-        layer.forward = forward
-    try:
+    with replaced_forwards(layers, forwards):
         yield
-    finally:
-        for layer in layers:
-            del layer.forward

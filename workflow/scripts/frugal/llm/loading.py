@@ -1,4 +1,4 @@
-"""Loading a base model, in 4 bits or not, and an adapter on it."""
+"""Loading a base model, in 4, 8 or more bits, and an adapter on it."""
 
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from frugal.config.llm import ModelSettings
 from frugal.errors import FrugalError, blaming
+from frugal.llm.int8 import to_int8
 
 
 def load_tokenizer(folder: Path | str):
@@ -30,8 +31,8 @@ def load_tokenizer(folder: Path | str):
 
 
 def quantization_config(settings: ModelSettings) -> BitsAndBytesConfig | None:
-    """The bitsandbytes configuration for ``settings``, or None for unquantised weights."""
-    if settings.quantization == "none":
+    """The bitsandbytes configuration for ``settings``, or None for weights that are not in 4 bits."""
+    if settings.quantization != "nf4":
         return None
     return BitsAndBytesConfig(
         load_in_4bit=True,
@@ -60,8 +61,10 @@ def load_base_model(folder: Path | str, settings: ModelSettings, device: str):
             local_files_only=True,
             trust_remote_code=False,
         )
+    if settings.quantization == "int8":
+        to_int8(model)
     if settings.quantization != "none" and device == "cpu":
-        # What is not quantised is a view of the mapped file, which would stay in memory whole beside the 4-bit weights.
+        # What is not quantised is a view of the mapped file, which would stay in memory whole beside the rest.
         for tensor in filter(torch.is_floating_point, (*model.parameters(), *model.buffers())):
             tensor.data = tensor.data.clone()
     return model

@@ -10,7 +10,7 @@ in compute_dtype (4 or 2).
 
 A run has four moments at which its memory may be highest, and the estimate is of the highest of them:
 
-* *load*: on the CPU, weights that are brought to 4 or 32 bits stand beside the 16-bit file that they come from;
+* *load*: on the CPU, weights that are brought to 4, 8 or 32 bits stand beside the 16-bit file that they come from;
 * *loss*: all activations are kept, and the logits stand beside them;
 * *layer*: the logits are gone, and the backward pass is in the last layer, of which gradient checkpointing has
   just computed again what was not kept;
@@ -107,15 +107,16 @@ def estimate(
         training.gradient_checkpointing
     ]
     kept = config.num_hidden_layers * of_layer + last + autocast
-    # In the MLP's backward pass, three arrays of its width are alive at once; NF4 weights are unpacked.
+    # In the MLP's backward pass, three arrays of its width are alive at once (in 8 bits one, beside a sum in 32); NF4
+    # weights are unpacked.
     passing = 3 * tokens * config.intermediate_size * number
     if model.quantization == "nf4" and not full:
         passing += max(rows * columns for rows, columns in projections(config).values()) * number
 
-    bitsandbytes = model.quantization != "none" or "8bit" in training.optim
+    bitsandbytes = model.quantization == "nf4" or "8bit" in training.optim
     carried = gradients if training.gradient_accumulation_steps > 1 else 0
     logits = logits_bytes(tokens, config.vocab_size, training.loss_chunk_tokens, number, device)
-    converted = device == "cpu" and (number == 4 or model.quantization == "nf4")
+    converted = device == "cpu" and (number == 4 or model.quantization != "none")
     moments = [
         (2 * base_parameters(config) if converted else 0, 0, 0, 0, 0),
         (0, carried, optimizer, kept, logits),
@@ -174,8 +175,13 @@ def base_parameters(config: Any) -> int:
 def frozen_bytes(config: Any, model: ModelSettings) -> float:
     """Bytes of the frozen model. Embeddings, norms and output layer are never quantised."""
     linear, number = linear_parameters(config), compute_bytes(model)
-    quantized = NF4_BYTES[model.double_quantization] if model.quantization == "nf4" else number
-    return linear * quantized + (base_parameters(config) - linear) * number
+    scales = config.num_hidden_layers * sum(outputs for _, outputs in projections(config).values())
+    quantized = {
+        "none": linear * number,
+        "nf4": linear * NF4_BYTES[model.double_quantization],
+        "int8": linear + 4 * scales,  # one for each output
+    }
+    return quantized[model.quantization] + (base_parameters(config) - linear) * number
 
 
 def adapter_sizes(config: Any, lora: LoraSettings) -> list[int]:

@@ -5,10 +5,11 @@ and most of its time in the MLP's products, which are kept here. After Korthikan
 Recomputation in Large Transformer Models, arXiv:2205.05198, who keep the projections of queries, keys and values too.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
+from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from frugal.errors import FrugalError
@@ -50,8 +51,15 @@ def selective_recomputation(model) -> Iterator[None]:
             f"{model.config.model_type}: set it to true or false"
         )
     layers = list(model.model.layers)
-    for layer in layers:
-        layer.forward = selective_forward(layer)
+    with replaced_forwards(layers, [selective_forward(layer) for layer in layers]):
+        yield
+
+
+@contextmanager
+def replaced_forwards(layers: Sequence[nn.Module], forwards: Sequence[Callable]) -> Iterator[None]:
+    """Within it each layer computes by the function given for it."""
+    for layer, forward in zip(layers, forwards, strict=True):
+        layer.forward = forward
     try:
         yield
     finally:

@@ -18,6 +18,7 @@ HUB_LICENCES = {
     "llama 3.2 community license": "llama3.2",
 }
 #: metric of `movie_preference` -> how the card calls it
+FROZEN = {"nf4": "NF4", "int8": "8-bit integers"}
 PREFERENCE = {
     "accuracy": "Accuracy, all pairs",
     "accuracy_easy": "Accuracy, easy pairs",
@@ -176,7 +177,7 @@ def _training(config: dict[str, Any], training: dict[str, Any]) -> str:
         f"{used}, {training['steps']:,} steps of "
         f"{settings['per_device_train_batch_size']} x {settings['gradient_accumulation_steps']}, "
         f"learning rate {settings['learning_rate']:g}, {settings['optim']}, seed {config['seed']}",
-        f"frozen weights: {'NF4' if model['quantization'] == 'nf4' else model['compute_dtype']}",
+        f"frozen weights: {FROZEN.get(model['quantization'], model['compute_dtype'])}",
         f"{training['seconds'] / 60:.1f} minutes, {training['tokens_per_second']:,.0f} tokens per second, "
         f"peak memory {training['peak_rss_mb']:,.0f} MB",
     ]
