@@ -128,7 +128,7 @@ def test_c_and_pytorch_agree(rows, width, size, seed):
     a, b, c = ((size * torch.randn(rows, width)).bfloat16() for _ in range(3))
     columns, sums = torch.rand(width) + 0.5, torch.randint(-9999, 9999, (rows, width), dtype=torch.int32)
 
-    def both(function, least=1e-30):
+    def both(function, least=1e-20):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(fused, "library", lambda: None)
             expected = function()
