@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch.autograd.function import once_differentiable
 from transformers import AttentionInterface
 
-from frugal.llm.fused import causal_softmax_, softmax_gradient_
+from frugal.llm.fused import causal_softmax_, gather_groups, scatter_groups, softmax_gradient_
 
 #: Queries are looked at in blocks of so many positions: what lies behind a block is never computed, and its
 #: probabilities fit into a processor's cache.
@@ -93,8 +93,8 @@ class AttentionByProducts(torch.autograd.Function):
             for start, length in places(segments):
                 keys, values = by_group(key, start, length), by_group(value, start, length)
                 for first, last in blocks(length):
-                    rows = by_group(query, start + first, last - first, len(keys), scaling)
-                    attention = probabilities(rows, keys, first)
+                    rows = by_group(query, start + first, last - first, len(keys))
+                    attention = probabilities(rows, keys, first, scaling)
                     spread(attention @ values[:, : attention.shape[-1]], output, start + first, last - first)
         ctx.save_for_backward(query, key, value)
         ctx.segments, ctx.scaling = segments, scaling
@@ -109,32 +109,32 @@ class AttentionByProducts(torch.autograd.Function):
             keys, values = by_group(key, start, length), by_group(value, start, length)
             grad_keys, grad_values = torch.zeros_like(keys), torch.zeros_like(values)
             for first, last in blocks(length):
-                rows = by_group(query, start + first, last - first, len(keys), ctx.scaling)
+                rows = by_group(query, start + first, last - first, len(keys))
                 grad = by_group(grad_output, start + first, last - first, len(keys))
-                attention = probabilities(rows, keys, first)
+                attention = probabilities(rows, keys, first, ctx.scaling)
                 seen = slice(attention.shape[-1])
                 grad_values[:, seen].baddbmm_(attention.transpose(1, 2), grad)
                 grad = grad @ values[:, seen].transpose(1, 2)
-                grad = softmax_gradient_(grad, attention)
+                grad = softmax_gradient_(grad, attention, ctx.scaling)
                 grad_keys[:, seen].baddbmm_(grad.transpose(1, 2), rows)
-                spread((grad @ keys[:, seen]).mul_(ctx.scaling), grad_query, start + first, last - first)
+                spread(grad @ keys[:, seen], grad_query, start + first, last - first)
             spread(grad_keys, grad_key, start, length)
             spread(grad_values, grad_value, start, length)
         return grad_query, grad_key, grad_value, None, None
 
 
-def probabilities(rows: torch.Tensor, keys: torch.Tensor, first: int) -> torch.Tensor:
+def probabilities(rows: torch.Tensor, keys: torch.Tensor, first: int, scaling: float) -> torch.Tensor:
     """What a block of queries, the first of which is ``first``, gives to the keys up to its end.
 
     Args:
-        rows: (groups, length x heads of a group, d), scaled; keys: (groups, length of the segment, d).
+        rows: (groups, length x heads of a group, d); keys: (groups, length of the segment, d).
 
     Returns:
         (groups, length x heads of a group, keys).
     """
     last = min(first + BLOCK, keys.shape[1])
     scores = rows @ keys[:, :last].transpose(1, 2)
-    return causal_softmax_(scores, first, rows.shape[1] // (last - first))
+    return causal_softmax_(scores, first, rows.shape[1] // (last - first), scaling)
 
 
 def places(segments: Sequence[int]) -> Iterator[tuple[int, int]]:
@@ -155,21 +155,11 @@ def padded(length: int) -> int:
     return -(-length // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
 
 
-def by_group(
-    tensor: torch.Tensor, start: int, length: int, groups: int | None = None, scaling: float = 1.0
-) -> torch.Tensor:
+def by_group(tensor: torch.Tensor, start: int, length: int, groups: int | None = None) -> torch.Tensor:
     """A piece of (tokens, heads, d) for products: (groups, padded length x heads of a group, d), zeros at its end."""
-    heads, size = tensor.shape[1:]
-    groups = groups or heads
-    piece = tensor.new_empty(groups, padded(length), heads // groups, size)
-    rows = tensor[start : start + length].unflatten(1, (groups, -1)).transpose(0, 1)
-    piece[:, :length] = rows if scaling == 1 else rows * scaling
-    piece[:, length:] = 0
-    return piece.flatten(1, 2)
+    return gather_groups(tensor[start : start + length], padded(length), groups or tensor.shape[1])
 
 
 def spread(piece: torch.Tensor, target: torch.Tensor, start: int, length: int) -> None:
     """The way back of `by_group`: writes a piece to its place in ``target``, (tokens, heads, d)."""
-    groups, (heads, size) = len(piece), target.shape[1:]
-    rows = piece.view(groups, -1, heads // groups, size)[:, :length]
-    target[start : start + length].unflatten(1, (groups, -1)).copy_(rows.transpose(0, 1))
+    scatter_groups(piece, target[start : start + length])

@@ -105,8 +105,31 @@ void rotate(const bfloat16 *vectors, const bfloat16 *cosines, const bfloat16 *si
         }
 }
 
+/* From (tokens, heads, width), whose `length` tokens begin at `tokens`, to (groups, padded x heads of a group, width). */
+void gather_groups(const bfloat16 *tokens, bfloat16 *piece, long length, long padded, long groups, long row) {
+    long together = row / groups; /* numbers of a group's heads, which stand in a row in both */
+#pragma omp parallel for collapse(2)
+    for (long g = 0; g < groups; g++)
+        for (long t = 0; t < padded; t++) {
+            bfloat16 *to = piece + (g * padded + t) * together;
+            if (t < length)
+                memcpy(to, tokens + t * row + g * together, together * sizeof *to);
+            else
+                memset(to, 0, together * sizeof *to);
+        }
+}
+
+/* The way back. */
+void scatter_groups(const bfloat16 *piece, bfloat16 *tokens, long length, long padded, long groups, long row) {
+    long together = row / groups;
+#pragma omp parallel for collapse(2)
+    for (long t = 0; t < length; t++)
+        for (long g = 0; g < groups; g++)
+            memcpy(tokens + t * row + g * together, piece + (g * padded + t) * together, together * sizeof *tokens);
+}
+
 /* In place. Row r of each group is of query first + r / heads, which sees the keys up to its own place. */
-void causal_softmax(bfloat16 *scores, long groups, long rows, long keys, long first, long heads) {
+void causal_softmax(bfloat16 *scores, long groups, long rows, long keys, long first, long heads, float scaling) {
 #pragma omp parallel for collapse(2)
     for (long g = 0; g < groups; g++)
         for (long r = 0; r < rows; r++) {
@@ -115,7 +138,7 @@ void causal_softmax(bfloat16 *scores, long groups, long rows, long keys, long fi
             if (seen > keys) seen = keys;
             float numbers[keys], largest = -INFINITY, sum = 0;
             for (long i = 0; i < seen; i++) {
-                numbers[i] = wide(row[i]);
+                numbers[i] = wide(row[i]) * scaling;
                 largest = fmaxf(largest, numbers[i]);
             }
             for (long i = 0; i < seen; i++) sum += numbers[i] = exponential(numbers[i] - largest);
@@ -126,14 +149,14 @@ void causal_softmax(bfloat16 *scores, long groups, long rows, long keys, long fi
 }
 
 /* In place of the gradient of the probabilities: that of the scores. */
-void softmax_gradient(bfloat16 *gradient, const bfloat16 *probabilities, long rows, long width) {
+void softmax_gradient(bfloat16 *gradient, const bfloat16 *probabilities, long rows, long width, float scaling) {
 #pragma omp parallel for
     for (long r = 0; r < rows; r++) {
         bfloat16 *grad = gradient + r * width;
         const bfloat16 *row = probabilities + r * width;
         float along = 0;
         for (long i = 0; i < width; i++) along += wide(grad[i]) * wide(row[i]);
-        for (long i = 0; i < width; i++) grad[i] = narrow(wide(row[i]) * (wide(grad[i]) - along));
+        for (long i = 0; i < width; i++) grad[i] = narrow(wide(row[i]) * (wide(grad[i]) - along) * scaling);
     }
 }
 

@@ -147,17 +147,42 @@ def rotate(vectors: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, directio
     return turned.addcmul_(vectors, cos)
 
 
-def causal_softmax_(scores: torch.Tensor, first: int, heads: int) -> torch.Tensor:
+def gather_groups(tokens: torch.Tensor, padded: int, groups: int) -> torch.Tensor:
+    """(groups, padded x heads of a group, d) of (length, heads, d): zeros after the last token."""
+    length, heads, size = tokens.shape
+    piece = tokens.new_empty(groups, padded, heads // groups, size)
+    if compiled(tokens):
+        run("gather_groups", tokens, piece, length, padded, groups, heads * size)
+    else:
+        piece[:, :length] = tokens.unflatten(1, (groups, -1)).transpose(0, 1)
+        piece[:, length:] = 0
+    return piece.flatten(1, 2)
+
+
+def scatter_groups(piece: torch.Tensor, tokens: torch.Tensor) -> None:
+    """The way back of `gather_groups`: into ``tokens``."""
+    groups, (length, heads, size) = len(piece), tokens.shape
+    padded = piece.shape[1] * groups // heads
+    if compiled(piece, tokens):
+        run("scatter_groups", piece, tokens, length, padded, groups, heads * size)
+        return
+    rows = piece.view(groups, padded, heads // groups, size)[:, :length]
+    tokens.unflatten(1, (groups, -1)).copy_(rows.transpose(0, 1))
+
+
+def causal_softmax_(scores: torch.Tensor, first: int, heads: int, scaling: float) -> torch.Tensor:
     """In place, the probabilities of a block of queries, none of which sees what comes after it.
 
     Args:
         scores: (groups, queries x heads, keys): the heads of a query stand in a row.
         first: the place of the first query among the keys; with the last, the keys end.
+        scaling: what the scores are first multiplied with.
     """
     groups, rows, keys = scores.shape
     if compiled(scores):
-        run("causal_softmax", scores, groups, rows, keys, first, heads)
+        run("causal_softmax", scores, groups, rows, keys, first, heads, scaling)
         return scores
+    scores *= scaling
     scores[..., first:] += later(keys - first, heads, scores.dtype, scores.device)
     return torch.softmax(scores, -1)
 
@@ -169,13 +194,13 @@ def later(length: int, repeats: int, kind: torch.dtype, device: torch.device) ->
     return mask.repeat_interleave(repeats, 0)
 
 
-def softmax_gradient_(grad: torch.Tensor, probabilities: torch.Tensor) -> torch.Tensor:
-    """That of the scores, in place of that of the probabilities."""
+def softmax_gradient_(grad: torch.Tensor, probabilities: torch.Tensor, scaling: float) -> torch.Tensor:
+    """That of the scores before their ``scaling``, in place of that of the probabilities."""
     if compiled(grad, probabilities):
         width = grad.shape[-1]
-        run("softmax_gradient", grad, probabilities, grad.numel() // width, width)
+        run("softmax_gradient", grad, probabilities, grad.numel() // width, width, scaling)
         return grad
-    return torch._softmax_backward_data(grad, probabilities, -1, grad.dtype)
+    return torch._softmax_backward_data(grad, probabilities, -1, grad.dtype).mul_(scaling)
 
 
 class Quantized(NamedTuple):
