@@ -54,7 +54,7 @@ def test_ratios_are_medians_of_rounds():
     assert result["lean_memory_vs_trl_default"] == 0.4
     assert (result["fast_speed_vs_trl_default"], result["fast_speed_vs_trl_tuned"]) == (6, 3)
     assert result["matmul_peak_share"] == 0.6
-    assert result["nf4_speed_vs_fast"] is None
+    assert result["nf4_speed_vs_bf16"] is None
 
 
 def test_texts_are_paragraphs_of_many_articles(tmp_path):
@@ -92,4 +92,4 @@ def test_speeds_are_kept_where_the_perplexity_fails(tmp_path, monkeypatch):
     result = read_json(output)
     assert (result["lean_speed_vs_trl_default"], result["lean_memory_vs_trl_default"]) == (3, 0.4)
     assert [run["system"] for run in result["runs"]].count("nf4") == 1
-    assert len(result["runs"]) == 5 + 4
+    assert len(result["runs"]) == 6 + 4

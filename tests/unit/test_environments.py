@@ -169,8 +169,8 @@ def scripts_of(name: str, text: str) -> list[Path]:
 def imported_by(script: Path) -> frozenset[str]:
     """Distributions that a script and the library below it import, at their start or later."""
     names = set()
-    for code in modules_of(script).values():
-        for node in ast.walk(ast.parse(code)):
+    for file, code in modules_of(script).items():
+        for node in ast.walk(ast.parse(code)) if file.suffix == ".py" else ():
             if isinstance(node, ast.Import):
                 names |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module:
