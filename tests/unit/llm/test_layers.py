@@ -8,7 +8,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from frugal.config.llm import LoraSettings, ModelSettings
 from frugal.llm import attention, memory
-from frugal.llm.layers import Projections, economical_layers
+from frugal.llm.layers import Projections, Rotation, economical_layers
 from frugal.llm.loading import load_base_model
 from frugal.llm.packed import collate, packed_forward
 
@@ -135,6 +135,16 @@ def test_two_projections_by_hand():
     assert to_up.tolist() == [[2 * 3]]
     (added,), _ = Projections(bases[1:], [None], []).apply(inputs, [], onto=torch.tensor([[100.0]]))
     assert added.item() == 106
+
+
+def test_a_quarter_turn_and_its_gradient_by_hand():
+    # d = 4: (1, 3) and (2, 4) are pairs; the first turns by 90 degrees, the second not at all.
+    cos, sin = torch.tensor([[[0.0, 1.0, 0.0, 1.0]]]), torch.tensor([[[1.0, 0.0, 1.0, 0.0]]])
+    vectors = torch.tensor([[[1.0, 2.0, 3.0, 4.0]]], requires_grad=True)
+    turned = Rotation.apply(vectors, cos, sin)
+    assert turned.tolist() == [[[-3, 2, 1, 4]]]
+    turned.backward(torch.tensor([[[1.0, 1.0, 0.0, 0.0]]]))
+    assert vectors.grad.tolist() == [[[0, 1, -1, 0]]]
 
 
 @pytest.mark.parametrize("changes", [{"lora_dropout": 0.1}, {"use_dora": True}, {}])

@@ -107,8 +107,8 @@ def estimate(
         training.gradient_checkpointing
     ]
     kept = config.num_hidden_layers * of_layer + last + autocast
-    # In the MLP's backward pass, three arrays of its width are alive at once (in 8 bits one, beside a sum in 32); NF4
-    # weights are unpacked.
+    # In the MLP's backward pass, up to three arrays of its width are alive at once (in 8 bits one, beside sums in 32);
+    # NF4 weights are unpacked.
     passing = 3 * tokens * config.intermediate_size * number
     if model.quantization == "nf4" and not full:
         passing += max(rows * columns for rows, columns in projections(config).values()) * number

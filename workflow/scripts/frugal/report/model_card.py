@@ -17,8 +17,9 @@ HUB_LICENCES = {
     "meta llama 3 community license": "llama3",
     "llama 3.2 community license": "llama3.2",
 }
-#: metric of `movie_preference` -> how the card calls it
+#: quantization -> how the card calls the frozen weights; others are in compute_dtype
 FROZEN = {"nf4": "NF4", "int8": "8-bit integers"}
+#: metric of `movie_preference` -> how the card calls it
 PREFERENCE = {
     "accuracy": "Accuracy, all pairs",
     "accuracy_easy": "Accuracy, easy pairs",
