@@ -1,27 +1,30 @@
+from pathlib import Path
+
 from snakemake.utils import min_version
 
 min_version("9.0")
 
-# A study given by --configfile stands alone; without one, the laptop study runs.
+# A study given by --configfile stands alone; without one, config/config.yaml runs: of the working directory, or the
+# laptop study.
 if "study" not in config:
+    own = Path("config/config.yaml")
 
-    configfile: "config/config.yaml"
+    configfile: own if own.exists() else f"{workflow.current_basedir}/{own}"
 
 
 include: "rules/common.smk"
+include: "rules/inputs.smk"
+include: "rules/memory.smk"
 include: "rules/data.smk"
 include: "rules/machine.smk"
-include: "rules/movie_preference.smk"
-include: "rules/recommenders.smk"
-include: "rules/ssept.smk"
-include: "rules/bert4rec.smk"
-include: "rules/language_models.smk"
-include: "rules/wikitext.smk"
-include: "rules/climate.smk"
+include: "rules/preference.smk"
+include: "rules/recommendation.smk"
+include: "rules/language_modeling.smk"
 include: "rules/report.smk"
 
 
 onstart:
+    end_jobs_on_signals(force=runs_jobs_here(workflow))  # once more: Snakemake has set its own handler since
     preflight()
 
 
@@ -30,11 +33,6 @@ localrules:
     data,
     models,
     preflight,
-    movie_preference,
-    ssept,
-    bert4rec,
-    wikitext,
-    climate,
     fetch,
     write_run_config,
     describe_adapter,
@@ -48,9 +46,18 @@ localrules:
 rule all:
     default_target: True
     input:
-        rules.movie_preference.input,
-        rules.ssept.input,
-        rules.bert4rec.input,
-        rules.wikitext.input,
-        rules.climate.input,
+        [results_of(name) for name in EXPERIMENTS],
         rules.report.input,
+
+
+check_targets()
+
+# Each experiment is a target: everything that it leaves behind.
+for name in EXPERIMENTS:
+
+    rule:
+        name:
+            name
+        input:
+            results_of(name),
+        localrule: True

@@ -1,40 +1,77 @@
 # Everything that the rules share: the checked study, paths, and what a rule depends on.
 
+import io
 import json
+import os
+import shutil
+import subprocess
 import sys
+import tarfile
 from pathlib import Path
 from shlex import quote
 
-ROOT = Path(workflow.basedir)
-ROOT = ROOT.parent if ROOT.name == "workflow" else ROOT
+
+def own_files(basedir):
+    """The folder of this workflow; where a module names it in a repository, a copy of the version that it names.
+
+    Snakemake fetches the files that it reads itself, and no library.
+    """
+    if hasattr(basedir, "hosted_repo"):
+        git = ["git", "-C", str(basedir.hosted_repo.repo_clone)]
+        folder, temporary = Path(".snakemake/frugal"), Path(f".snakemake/frugal.{os.getpid()}")
+        wanted = subprocess.check_output([*git, "rev-parse", f"{basedir.ref}^{{commit}}"], text=True)
+        held = folder / "workflow/commit.txt"  # `git archive` writes it
+        if not held.exists() or held.read_text() != wanted:
+            archive = subprocess.check_output([*git, "archive", wanted.strip()])
+            with tarfile.open(fileobj=io.BytesIO(archive)) as files:
+                files.extractall(temporary, filter="data")
+            shutil.rmtree(folder, ignore_errors=True)
+            temporary.rename(folder)
+        return folder.resolve()
+    return Path(str(basedir)).resolve().parent
+
+
+# A module of another workflow, and `--directory`, work elsewhere.
+ROOT = own_files(workflow.current_basedir)
 SCRIPTS = ROOT / "workflow" / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
-from snakemake.settings.types import DeploymentMethod
-
-from frugal.config.registry import DOCUMENT_FORMATS, kind_of, load_datasets, load_models
-from frugal.config.study import (
-    BASE,
-    BASELINES,
-    LANGUAGE_MODELS,
-    RECOMMENDERS,
-    STAGES,
-    load_study,
-    plain,
-    resolve,
-)
+from frugal.config.backends import uses_unsloth
+from frugal.config.layers import COMMAND_LINE, command_options, holder, load_layers
+from frugal.config.registry import table_json
+from frugal.config.sources import DOCUMENT_FORMATS, source_kind
+from frugal.config.study import plain
 from frugal.config.yaml_files import read_yaml
 from frugal.errors import FrugalError
 from frugal.files import sha256_tree
 from frugal.fingerprint import code_hash, settings_hash
-from frugal.interruption import SNAKEMAKE_PID, hold_working_directory
+from frugal.kinds import BASE, LANGUAGE_MODELING, PREFERENCE, RECOMMENDATION
+from frugal.private.snakemake import (
+    config_files,
+    deploys_environments,
+    given_settings,
+    is_main_process,
+    jobs_to_run,
+    rule_names,
+    runs_jobs_here,
+    snakemake_logger,
+    uses_conda,
+)
 from frugal.preflight import as_table, demand, disk_finding, token_findings, unsloth_finding
+from frugal.run.interruption import SNAKEMAKE_PID, hold_working_directory
+from frugal.run.shutdown import end_jobs_on_signals
 
-# A Snakemake that is killed takes its jobs with it, and leaves no lock: the same command continues.
-shell.prefix(f"set -euo pipefail; export {SNAKEMAKE_PID}=$PPID; ")
-HELD = hold_working_directory(Path(".snakemake")) if workflow.is_main_process else None
+# A Snakemake that is interrupted or killed takes its jobs with it, and leaves no lock: the same command continues.
+# Signals are for the scripts, which save and clean up; the shell and `tee` wait for their last words.
+# Unless Snakemake deploys environments, a job runs in that of the Python that runs Snakemake, activated or not.
+PROGRAMS = "" if deploys_environments(workflow) else f"PATH={quote(str(Path(sys.executable).parent))}:$PATH "
+shell.prefix(f"set -euo pipefail; trap '' INT TERM; export {PROGRAMS}{SNAKEMAKE_PID}=$PPID; ")
+if is_main_process(workflow):
+    HELD = hold_working_directory(Path(".snakemake"))
+    end_jobs_on_signals()
 
-CONFIG_FILE = str(workflow.configfiles[-1]) if workflow.configfiles else "config/config.yaml"
+CONFIG_FILES = config_files(workflow, Path.cwd())
+GIVEN = given_settings(workflow)
 
 
 def or_exit(function, *arguments):
@@ -45,23 +82,24 @@ def or_exit(function, *arguments):
         sys.exit(f"error: {error}")
 
 
-for file in workflow.configfiles:  # Snakemake has read them, and lets a key stand twice
-    or_exit(read_yaml, file)
-STUDY = or_exit(load_study, config, CONFIG_FILE)
-DATASETS = or_exit(load_datasets, "config/datasets.yaml")
-MODELS = or_exit(load_models, "config/models.yaml")
-RESULTS = f"results/{STUDY.study}"
-RUNS = {
-    experiment: {
-        variant: or_exit(resolve, config, experiment, variant, CONFIG_FILE)
-        for variant in (*([] if experiment in RECOMMENDERS else [BASE]), *getattr(STUDY, experiment).variants)
-    }
-    for experiment in BASELINES
-}
-TRAINED = {experiment: [v for v in runs if v != BASE] for experiment, runs in RUNS.items()}
-# What all runs of an experiment share: baselines are scored with these.
-SHARED = {experiment: or_exit(resolve, config, experiment, BASE, CONFIG_FILE) for experiment in BASELINES}
-BASE_MODELS = {run.base_model for name, runs in RUNS.items() if name not in RECOMMENDERS for run in runs.values()}
+# Snakemake has read and merged them, and lets a key stand twice.
+LAYERS = {file: or_exit(read_yaml, file) for file in CONFIG_FILES} | ({COMMAND_LINE: GIVEN} if GIVEN else {})
+STUDY = or_exit(load_layers, config, LAYERS)
+DATASETS, MODELS = STUDY.datasets, STUDY.models
+RESULTS = f"results/{STUDY.name}"
+EXPERIMENTS = STUDY.experiments
+ALL_RUNS = [(name, variant, run) for name, one in EXPERIMENTS.items() for variant, run in one.runs.items()]
+BASE_MODELS = {run.base_model for name, _, run in ALL_RUNS if EXPERIMENTS[name].kind.has_base_model}
+# Kind -> the files that an experiment leaves behind, below its folder; the rules of each kind add theirs.
+RESULTS_OF = {}
+
+
+def results_of(experiment):
+    """Everything that an experiment leaves behind."""
+    one = EXPERIMENTS[experiment]
+    return [f"{RESULTS}/{experiment}/{file}" for file in RESULTS_OF[one.kind](one)]
+
+
 # A run's folder, in the rules that serve several experiments.
 RUN_FOLDER = f"{RESULTS}/{{experiment}}/{{variant}}"
 # A variant that is no baseline: others score these, to files of the same names.
@@ -74,15 +112,10 @@ wildcard_constraints:
     name="[^/]+",
 
 
-def experiment_of(wildcards):
-    """The experiment that a job's wildcards name; the rules of `movie_preference` name none, for they have but one."""
-    return wildcards.get("experiment", "movie_preference")
-
-
 def run_of(wildcards):
     """The settings of the run that a job's wildcards name; without a variant those that all runs share."""
-    experiment, variant = experiment_of(wildcards), wildcards.get("variant", BASE)
-    return SHARED[experiment] if variant == BASE else RUNS[experiment][variant]
+    experiment, variant = EXPERIMENTS[wildcards.experiment], wildcards.get("variant", BASE)
+    return experiment.shared if variant == BASE else experiment.runs[variant]
 
 
 def depends_on(script):
@@ -90,39 +123,45 @@ def depends_on(script):
     return code_hash(SCRIPTS / script)
 
 
+def path_of(script):
+    """A script's path from the working directory: a clone that moves changes no job."""
+    return os.path.relpath(SCRIPTS / script)
+
+
+def training_script(wildcards):
+    """The script that trains a run: of its experiment, or of its kind."""
+    return ROOT / EXPERIMENTS[wildcards.experiment].script
+
+
+def training_path(wildcards):
+    """As `path_of`, of the training script."""
+    return os.path.relpath(training_script(wildcards))
+
+
+def training_code(wildcards):
+    """As `depends_on`, of the training script."""
+    return code_hash(training_script(wildcards))
+
+
 def settings_of(wildcards):
     """The settings of a run as JSON: all of them, or those that one stage reads."""
     run = run_of(wildcards)
     stage = wildcards.file.removeprefix("settings/")
-    return json.dumps(plain(run, None if stage == "config" else STAGES[wildcards.experiment][stage]))
-
-
-def environment_name(experiment, run):
-    """The environment of `envs/` that a run trains in."""
-    if experiment in RECOMMENDERS:
-        return "recsys"
-    return "unsloth" if run.backend == "unsloth" else "llm"
+    stages = EXPERIMENTS[wildcards.experiment].kind.stages
+    return json.dumps(plain(run, None if stage == "config" else stages[stage]))
 
 
 def training_environment(wildcards):
     """The conda environment that a run trains in, as rules name it."""
-    return f"../envs/{environment_name(experiment_of(wildcards), run_of(wildcards))}.yaml"
+    return f"../{EXPERIMENTS[wildcards.experiment].environment(wildcards.variant)}"
 
 
-# The runs that train on GPUs, by environment.
-ON_GPUS = {
-    environment: runs
-    for environment in ("llm", "recsys", "unsloth")
-    if (
-        runs := [
-            (experiment, variant)
-            for experiment, variants in TRAINED.items()
-            for variant in variants
-            if RUNS[experiment][variant].training.gpus
-            and environment_name(experiment, RUNS[experiment][variant]) == environment
-        ]
-    )
-}
+# The runs that train on GPUs, by the file of their environment.
+ON_GPUS = {}
+for name, variant, run in ALL_RUNS:
+    if variant != BASE and run.training.gpus:
+        ON_GPUS.setdefault(EXPERIMENTS[name].environment(variant), []).append((name, variant))
+ENVIRONMENTS = {Path(path).stem: path for path in ON_GPUS} or {"base": "envs/base.yaml"}
 MACHINE = f"{RESULTS}/machine/{{environment}}.txt"
 
 
@@ -130,7 +169,7 @@ def machine(wildcards):
     """What shows that the machine has what a training on GPUs asks of it."""
     if not run_of(wildcards).training.gpus:
         return []
-    return MACHINE.format(environment=environment_name(experiment_of(wildcards), run_of(wildcards)))
+    return MACHINE.format(environment=Path(training_environment(wildcards)).stem)
 
 
 def local_path(wildcards):
@@ -140,24 +179,28 @@ def local_path(wildcards):
 
 
 def entry_of(wildcards):
-    """What the table says of a data set's or model's content: fetched and prepared again when it changes."""
-    words = {"title", "homepage", "licence", "citation"}
-    return (DATASETS.get(wildcards.name) or MODELS[wildcards.name]).model_dump_json(exclude=words)
+    """A data set's or model's entry, as a table of one, without what is only for readers: run again when it changes."""
+    key, table = ("datasets", DATASETS) if wildcards.name in DATASETS else ("models", MODELS)
+    entry, fields = table[wildcards.name], type(table[wildcards.name]).model_fields
+    words = {name: fields[name].default for name in ("homepage", "licence", "citation", "items") if name in fields}
+    return table_json(key, {wildcards.name: entry.model_copy(update={"title": wildcards.name, **words})})
+
+
+def base_model_entry(wildcards):
+    """The whole entry of a run's base model, as a table of one."""
+    name = run_of(wildcards).base_model
+    return table_json("models", {name: MODELS[name]})
+
+
+def dataset_entry(wildcards):
+    """The whole entry of a run's data set, as a table of one."""
+    name = run_of(wildcards).dataset
+    return table_json("datasets", {name: DATASETS[name]})
 
 
 def is_random(name):
     """Whether a model is built here, with random weights, and so never fetched."""
-    return "random" in map(kind_of, MODELS[name].sources)
-
-
-def base_model(wildcards):
-    """The folder of a run's base model."""
-    return f"data/models/{run_of(wildcards).base_model}"
-
-
-def prepared(file):
-    """A file of the data set that a run reads."""
-    return lambda wildcards: f"data/prepared/{run_of(wildcards).dataset}/{file}"
+    return "random" in map(source_kind, MODELS[name].sources)
 
 
 def gpus(wildcards):
@@ -195,43 +238,27 @@ def launcher(wildcards):
     """What starts a training: Python; torchrun, with a process for each GPU; or SLURM, with a torchrun on each machine."""
     training = run_of(wildcards).training
     processes = max(1, training.gpus)
+    # A script beside the library finds it; the user's own may stand anywhere in the project.
+    path = "" if training_script(wildcards).parent == SCRIPTS else f"PYTHONPATH={quote(path_of(''))} "
     if training.nodes > 1:
         # The process that started this job lives on one of the machines only: the others must not look for it.
         return (
-            f"{SNAKEMAKE_PID}= srun --nodes={training.nodes} --ntasks-per-node=1 --cpus-per-task=$OMP_NUM_THREADS"
+            f"{path}{SNAKEMAKE_PID}= srun --nodes={training.nodes} --ntasks-per-node=1 --cpus-per-task=$OMP_NUM_THREADS"
             f" torchrun --nnodes={training.nodes} --nproc_per_node={processes} --rdzv_backend=c10d"
             " --rdzv_id=${SLURM_JOB_ID:?training.nodes above 1 needs SLURM: --workflow-profile profiles/slurm}"
             " --rdzv_endpoint=$(hostname):$((20000 + SLURM_JOB_ID % 20000))"
         )
-    return f"torchrun --standalone --nproc_per_node={processes}" if processes > 1 else "python"
+    return f"{path}torchrun --standalone --nproc_per_node={processes}" if processes > 1 else f"{path}python"
 
 
-def of_trained(file):
-    """A file that training leaves behind; the base model has none."""
-
-    def path(wildcards):
-        if wildcards.variant == BASE:
-            return []
-        return f"{RESULTS}/{experiment_of(wildcards)}/{wildcards.variant}/{file}"
-
-    return path
-
-
-def trained_options(wildcards, input):
-    """The options that hand an adapter and its training record to an evaluation; none for the base model."""
-    return f"--adapter {input.adapter} --training {input.training}" if input.adapter else ""
-
-
-def measurement_of(experiment, kind):
-    """What the study says of an experiment's `efficiency` or `ladder`; None where it is not measured."""
-    return getattr(getattr(STUDY, experiment), kind, None)
-
-
-def measurement_settings(kind):
+def measurement_settings(measurement):
     """What an `efficiency` or a `ladder` measures, as JSON: the settings that all runs share, and its own."""
-    return lambda wildcards: json.dumps(
-        {"run": plain(run_of(wildcards)), kind: plain(measurement_of(wildcards.experiment, kind))}
-    )
+
+    def settings(wildcards):
+        experiment = EXPERIMENTS[wildcards.experiment]
+        return json.dumps({"run": plain(experiment.shared), measurement: plain(getattr(experiment, measurement))})
+
+    return settings
 
 
 def holds_documents(name):
@@ -244,127 +271,40 @@ def one_of(names):
     return "|".join(sorted(names)) or "(?!)"
 
 
-# The recommender experiments.
-
-SEED = f"{RUN_FOLDER}/seeds/{{seed}}"
-
-
-def recommender_results(experiment):
-    """Everything that an experiment leaves behind."""
-    folder = f"{RESULTS}/{experiment}"
-    files = expand(
-        f"{folder}/{{run}}/{{file}}",
-        run=[*RUNS[experiment], *(f"baseline_{name}" for name in BASELINES[experiment])],
-        file=["metrics.json", "predictions.parquet"],
-    )
-    measured = [f"{folder}/efficiency/measurements.json"] if measurement_of(experiment, "efficiency") else []
-    return [*files, *expand(f"{folder}/{{variant}}/config.yaml", variant=RUNS[experiment]), *measured]
-
-
-def shards_of(run):
-    """The folder of a run's shards; runs that cut their data alike share it."""
-    return f"data/sequences/{run.dataset}/{sequence_key(run)}"
-
-
-def sequence_key(run):
-    """How the data is cut, short enough for a folder's name."""
-    settings = run.data.model_dump(mode="json", exclude={"fraction"})
-    return f"{run.data.split}-{settings_hash(settings)}"
-
-
-SEQUENCES = {
-    (run.dataset, sequence_key(run)): run.data
-    for experiment in RECOMMENDERS
-    for run in (SHARED[experiment], *RUNS[experiment].values())
-}
-
-
-def sequences(wildcards):
-    """The shards that a run reads."""
-    return shards_of(run_of(wildcards))
-
-
-def warm_start(wildcards):
-    """The weights that a run begins with: those of another variant and the same seed, or a file of the user's."""
-    start = run_of(wildcards).warm_start
-    if start is None:
-        return []
-    if start.path:
-        return start.path
-    return f"{RESULTS}/{wildcards.experiment}/{start.variant}/seeds/{wildcards.seed}/model"
-
-
-def of_seeds(file):
-    """A file of every seed of a run."""
-    return lambda wildcards: expand(
-        f"{SEED}/{file}",
-        seed=run_of(wildcards).seeds,
-        allow_missing=True,
-    )
-
-
-def backbones(wildcards):
-    """The models below a run's adapters, one for each seed."""
-    run = run_of(wildcards)
-    if run.adapter.method == "none":
-        return []
-    return expand(f"{RESULTS}/{wildcards.experiment}/{run.warm_start.variant}/seeds/{{seed}}/model", seed=run.seeds)
-
-
-# The experiments in which a language model learns a corpus.
-
-BLOCKS = f"data/blocks/{STUDY.study}/{{experiment}}/{{variant}}"
-RATING = f"{RESULTS}/{{experiment}}/rating"
-
-
-def language_model_results(experiment):
-    """Everything that an experiment leaves behind."""
-    folder, shared = f"{RESULTS}/{experiment}", SHARED[experiment]
-    files = ["metrics.json", "documents.parquet", "answers.jsonl", "config.yaml"]
-    results = expand(f"{folder}/{{run}}/{{file}}", run=RUNS[experiment], file=files)
-    results += expand(f"{folder}/{{variant}}/README.md", variant=TRAINED[experiment])
-    results += [f"{folder}/rating/sheet.html"] if shared.prompts.texts else []
-    results += [f"{folder}/rating/ratings.json"] if shared.rating.sheets else []
-    return results + ([f"{folder}/ladder/measurements.json"] if measurement_of(experiment, "ladder") else [])
-
-
-def principal(experiment):
-    """The variant that comparisons are about: `tuned`, or else the first."""
-    return "tuned" if "tuned" in TRAINED[experiment] else TRAINED[experiment][0]
-
-
-def test_texts(wildcards):
-    """The texts that a run is tested on; the untuned model reads a variant's, if they are cut alike."""
-    experiment, variant = wildcards.experiment, wildcards.variant
-    keys = STAGES[experiment]["blocks"]
-    if variant == BASE and plain(SHARED[experiment], keys) == plain(RUNS[experiment][principal(experiment)], keys):
-        variant = principal(experiment)
-    return f"data/blocks/{STUDY.study}/{experiment}/{variant}/test.parquet"
+def refuse(key, fault):
+    """End with what is wrong with a key of the configuration."""
+    sys.exit(f"error: {holder(key, LAYERS)}: {key}: {fault}")
 
 
 def check_names():
     """Every data set and model that the study names is in its table."""
-    for experiment, runs in RUNS.items():
-        for variant, run in runs.items():
-            where = experiment if variant == BASE else f"{experiment}.variants.{variant}"
-            names = [("dataset", run.dataset, DATASETS)]
-            if experiment not in RECOMMENDERS:
-                names.append(("base_model", run.base_model, MODELS))
-            for key, name, table in names:
-                if name not in table:
-                    known = ", ".join(sorted(table))
-                    sys.exit(f"error: {CONFIG_FILE}: {where}.{key}: '{name}' is not known; known: {known}")
-            if holds_documents(run.dataset) != (experiment in LANGUAGE_MODELS):
-                wanted = "texts or PDFs" if experiment in LANGUAGE_MODELS else "interactions"
-                sys.exit(f"error: {CONFIG_FILE}: {where}.dataset: '{run.dataset}' does not hold {wanted}")
+    for name, variant, run in ALL_RUNS:
+        kind = EXPERIMENTS[name].kind
+        where = f"experiments.{name}" if variant == BASE else f"experiments.{name}.variants.{variant}"
+        names = [("dataset", run.dataset, DATASETS)]
+        if kind.has_base_model:
+            names.append(("base_model", run.base_model, MODELS))
+        for key, value, table in names:
+            if value not in table:
+                known = ", ".join(sorted(table))
+                refuse(f"{where}.{key}", f"'{value}' is not known; known: {known}")
+        if holds_documents(run.dataset) != (kind.reads == "documents"):
+            wanted = "texts or PDFs" if kind.reads == "documents" else "interactions"
+            refuse(f"{where}.dataset", f"'{run.dataset}' does not hold {wanted}")
     for name in STUDY.local_paths:
         if name not in DATASETS and name not in MODELS:
-            sys.exit(f"error: {CONFIG_FILE}: local_paths.{name}: no data set or model has this name")
+            refuse(f"local_paths.{name}", "no data set or model has this name")
+
+
+def check_targets():
+    """No experiment is called as a rule is."""
+    for name in sorted(EXPERIMENTS.keys() & rule_names(workflow)):
+        refuse(f"experiments.{name}", f"'{name}' is a rule; give the experiment another name")
 
 
 def still_to_fetch():
     """The data sets and models that the jobs to come will fetch; all that are missing, where that is asked for."""
-    jobs = list(workflow.dag.needrun_jobs())
+    jobs = jobs_to_run(workflow)
     if any(job.rule.name == "preflight" for job in jobs):
         names = {
             *(name for name in USED if not Path(f"data/prepared/{name}").exists()),
@@ -377,13 +317,15 @@ def still_to_fetch():
 
 
 def preflight():
-    """What would fail hours later fails now: no room for the data, gated models without a token, no unsloth."""
+    """What would fail hours later fails now: no room for data or jobs, gated models without a token, no unsloth."""
     datasets, models = still_to_fetch()
-    findings = [disk_finding(datasets, models, Path("data")), *token_findings(models)]
-    if "unsloth" in ON_GPUS and DeploymentMethod.CONDA not in workflow.deployment_settings.deployment_method:
-        findings.append(unsloth_finding([f"{experiment}/{variant}" for experiment, variant in ON_GPUS["unsloth"]]))
+    findings = [disk_finding(datasets, models, Path("data")), *token_findings(models), *memory_findings()]
+    unsloth = [f"{name}/{variant}" for name, variant, run in ALL_RUNS if variant != BASE and uses_unsloth(run)]
+    if unsloth and not uses_conda(workflow):
+        findings.append(unsloth_finding(unsloth))
     if ON_GPUS:
-        print(as_table(findings), file=sys.stderr)
+        # Not by `print`: a logger plugin writes from a thread of its own, in the middle of the line.
+        snakemake_logger().info(as_table(findings))
     or_exit(demand, findings)
 
 

@@ -1,7 +1,7 @@
-# From a name in config/datasets.yaml or config/models.yaml to prepared files. Only `fetch` uses the network.
+# From the name of a data set or base model to prepared files. Only `fetch` uses the network.
 
 
-USED = sorted({run.dataset for runs in RUNS.values() for run in runs.values()})
+USED = sorted({run.dataset for _, _, run in ALL_RUNS})
 USED_DOCUMENTS = [name for name in USED if holds_documents(name)]
 USED_INTERACTIONS = [name for name in USED if not holds_documents(name)]
 
@@ -27,24 +27,27 @@ rule models:
 
 
 rule fetch:
-    """Download, check and unpack one data set or model."""
+    """Download, check and unpack one data set or model; the user's own files are copied."""
     output:
         directory("data/raw/{name}"),
     log:
         "logs/fetch/{name}.log",
     conda:
         "../envs/base.yaml"
+    resources:
+        mem_mb=LIGHT_MB,
     params:
-        table=lambda wildcards: f"config/{'datasets' if wildcards.name in DATASETS else 'models'}.yaml",
+        script=path_of("fetch_source.py"),
         entry=entry_of,
         local=local_path,
+        own=own_content,
     shell:
-        "python workflow/scripts/fetch_source.py --table {params.table} --name {wildcards.name} {params.local}"
+        "python {params.script:q} --table {params.entry:q} --name {wildcards.name} {params.local}"
         " --output {output} 2>&1 | tee {log}"
 
 
 rule prepare_interactions:
-    """Ratings and film descriptions, in any format, to Parquet."""
+    """Interactions and the items' descriptions, in any format, to Parquet."""
     input:
         raw="data/raw/{name}",
     output:
@@ -60,11 +63,14 @@ rule prepare_interactions:
     conda:
         "../envs/base.yaml"
     threads: 2
+    resources:
+        mem_mb=of_data(recommender_memory.preparation_mb),
     params:
+        script=path_of("prepare_interactions.py"),
         code=depends_on("prepare_interactions.py"),
         entry=entry_of,
     shell:
-        "python workflow/scripts/prepare_interactions.py --table config/datasets.yaml --name {wildcards.name}"
+        "python {params.script:q} --table {params.entry:q} --name {wildcards.name}"
         " --raw {input.raw} --interactions {output.interactions} --items {output.catalogue}"
         " --summary {output.summary} 2>&1 | tee {log}"
 
@@ -85,11 +91,14 @@ rule prepare_documents:
         name=one_of(filter(holds_documents, DATASETS)),
     conda:
         "../envs/documents.yaml"
+    resources:
+        mem_mb=DOCUMENTS_MB,
     params:
+        script=path_of("prepare_documents.py"),
         code=depends_on("prepare_documents.py"),
         entry=entry_of,
     shell:
-        "python workflow/scripts/prepare_documents.py --table config/datasets.yaml --name {wildcards.name}"
+        "python {params.script:q} --table {params.entry:q} --name {wildcards.name}"
         " --raw {input.raw} --documents {output.documents} --manifest {output.manifest}"
         " --summary {output.summary} 2>&1 | tee {log}"
 
@@ -107,13 +116,16 @@ rule prepare_model:
     conda:
         "../envs/llm.yaml"
     threads: 2
+    resources:
+        mem_mb=model_memory,
     params:
+        script=path_of("prepare_model.py"),
         code=depends_on("prepare_model.py"),
         entry=entry_of,
         raw=lambda wildcards, input: f"--raw {input.raw}" if input.raw else "",
     shell:
-        "python workflow/scripts/prepare_model.py --name {wildcards.name} {params.raw} --output {output}"
-        " 2>&1 | tee {log}"
+        "python {params.script:q} --table {params.entry:q} --name {wildcards.name} {params.raw}"
+        " --output {output} 2>&1 | tee {log}"
 
 
 rule write_run_config:
@@ -121,13 +133,17 @@ rule write_run_config:
     output:
         f"{RUN_FOLDER}/{{file}}.yaml",
     log:
-        f"logs/{STUDY.study}/write_run_config/{{experiment}}/{{variant}}/{{file}}.log",
+        f"logs/{STUDY.name}/write_run_config/{{experiment}}/{{variant}}/{{file}}.log",
     wildcard_constraints:
         file="config|settings/[a-z]+",
     conda:
         "../envs/base.yaml"
+    resources:
+        mem_mb=LIGHT_MB,
     params:
+        script=path_of("write_run_config.py"),
+        kind=lambda wildcards: EXPERIMENTS[wildcards.experiment].kind.name,
         settings=settings_of,
     shell:
-        "python workflow/scripts/write_run_config.py --experiment {wildcards.experiment}"
+        "python {params.script:q} --experiment {wildcards.experiment} --kind {params.kind}"
         " --settings {params.settings:q} --output {output} 2>&1 | tee {log}"

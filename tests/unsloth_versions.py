@@ -15,8 +15,8 @@ REPOSITORY = Path(__file__).parents[1]
 
 
 def pins(lines: list[str]) -> dict[str, str]:
-    """Package to version, of lines ``package==version``."""
-    return dict(line.split("==") for line in lines if "==" in line)
+    """Package to version, of lines that begin with ``package==version``."""
+    return dict(line.split()[0].split("==") for line in lines if "==" in line and not line.startswith(" "))
 
 
 def environment(name: str) -> dict[str, str]:
@@ -27,7 +27,8 @@ def environment(name: str) -> dict[str, str]:
 
 
 def main() -> None:
-    lock = pins((REPOSITORY / "envs/requirements.txt").read_text(encoding="utf-8").splitlines())
+    locks = [REPOSITORY / f"envs/{name}.txt" for name in ("requirements", "requirements-test")]
+    lock = pins([line for file in locks for line in file.read_text(encoding="utf-8").splitlines()])
     chosen = environment("llm") | environment("unsloth") | {name: lock[name] for name in (*TOOLS, *FROM_THE_LOCK)}
     for name in ("unsloth", "cuda-toolkit"):
         del chosen[name]

@@ -9,9 +9,11 @@ import shutil
 import sys
 import tempfile
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "workflow/scripts"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from campaign import Campaign
 from checkout import download
@@ -30,7 +32,7 @@ from server import FaultyServer
 
 from frugal.errors import FrugalError, run_script
 from frugal.files import write_json
-from frugal.hardware import provenance
+from frugal.run.hardware import provenance
 
 SCENARIOS = {
     "kills": (random_kills,),
@@ -65,10 +67,11 @@ def main() -> int | None:
         for scenario in [scenario for kind in kinds for scenario in SCENARIOS[kind]]:
             campaign.attempt(scenario, options.seed)
     outcomes = [fault.outcome for fault in campaign.faults]
-    counts = {name: outcomes.count(name) for name in ("recovered", "lost", "skipped")}
+    counts = {name: outcomes.count(name) for name in ("recovered", "lost", "undecided", "skipped")}
     record = {
-        "faults": counts["recovered"] + counts["lost"],
+        "faults": len(outcomes) - counts["skipped"],
         **counts,
+        "findings": [asdict(finding) for finding in campaign.findings],
         "kinds": kinds,
         "undisturbed_seconds": round(undisturbed, 1),
         "seconds": round(time.monotonic() - began, 1),
@@ -78,14 +81,18 @@ def main() -> int | None:
     if options.output:
         write_json(options.output, record)
     print(
-        f"{record['faults']} faults: {counts['recovered']} recovered, {counts['lost']} lost; "
-        f"{counts['skipped']} skipped; {record['seconds'] / 60:.0f} minutes"
+        f"{record['faults']} faults: {counts['recovered']} recovered, {counts['lost']} lost, "
+        f"{counts['undecided']} undecided; {counts['skipped']} skipped; {record['seconds'] / 60:.0f} minutes"
     )
-    if counts["lost"]:
+    for finding in campaign.findings:
+        print(finding.text())
+    if counts["lost"] or campaign.findings:
         print(f"the checkouts are kept in {work}")
         return 1
     if not options.work:
         shutil.rmtree(work)
+    if not record["faults"]:
+        raise FrugalError(f"no fault could be made: {campaign.no_mount}")
     return None
 
 

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from checkout import STUDY, Checkout, Run, why_no_mount
+from comparison import derived_files, differences
+from findings import Finding, by_job
+from jobs import jobs_in
 from server import FaultyServer
 
-from frugal.comparison import derived_files, differences
 from frugal.errors import FrugalError
 
 #: What the rules make: results, and everything between them and the downloads.
@@ -30,6 +32,7 @@ class Fault:
         command: what continued.
         said: how a run ended that had to notice the fault.
         problems: what is not as in the undisturbed run.
+        outcome: "recovered", "lost", "skipped", or "undecided" where its study was hurt again and ended with a finding.
     """
 
     kind: str
@@ -62,12 +65,14 @@ class Campaign:
         work: the folder of all checkouts.
         reference: a checkout with the undisturbed study.
         jobs: how many jobs the study has.
+        findings: what differed at the end of a study that has seen several faults.
         server: where all checkouts have what they download.
     """
 
     def __init__(self, work: Path, server: FaultyServer, cores: int, kills: int, keep: bool = False):
         self.work, self.server, self.cores, self.kills, self.keep = work, server, cores, kills, keep
         self.faults: list[Fault] = []
+        self.findings: list[Finding] = []
         # Once: the repository may be worked on while the campaign runs.
         self.clone = Checkout.fresh(work / "clone", cores, server.url)
         self.no_mount = why_no_mount(work)
@@ -83,6 +88,8 @@ class Campaign:
         if run.process.returncode:
             raise FrugalError(f"the study fails without any fault: {self.failure(run)}; see {run.log}")
         self.jobs = self.reference.logs()
+        jobs = jobs_in(self.reference.summary(), STUDY)
+        self.outputs = {output: job.name for job in jobs for output in job.outputs}
         return run.seconds
 
     def fresh(self, name: str) -> Checkout:
@@ -94,7 +101,7 @@ class Campaign:
 
     def discard(self, checkout: Checkout) -> None:
         """Remove a checkout, unless there is something to be looked at."""
-        if not self.keep and all(fault.outcome != "lost" for fault in self.faults):
+        if not self.keep and not self.findings and all(fault.outcome != "lost" for fault in self.faults):
             shutil.rmtree(checkout.folder)
 
     def attempt(self, scenario: Callable[["Campaign", random.Random], None], seed: int) -> None:
@@ -118,6 +125,14 @@ class Campaign:
         fault.seconds = time.monotonic() - fault.began
         fault.outcome = "lost" if fault.problems else "recovered"
         self.say(fault, fault.outcome)
+
+    def find(self, checkout: Checkout, problems: list[str], faults: list[Fault]) -> None:
+        """One finding of a study, which leaves those of its faults undecided that have no problem of their own."""
+        numbers = [self.faults.index(fault) + 1 for fault in faults]
+        self.findings.append(Finding(checkout.folder.name, numbers, problems, by_job(problems, self.outputs)))
+        for fault in faults:
+            fault.outcome = "lost" if fault.problems else "undecided"
+        print(f"finding {len(self.findings)}: {self.findings[-1].text()}", file=sys.stderr, flush=True)
 
     def skip_without_mount(self, fault: Fault) -> bool:
         """Whether the fault cannot be made here; it is recorded as skipped, with the reason."""
@@ -149,9 +164,9 @@ class Campaign:
             return [self.failure(run)]
         after = derived_files(checkout.results)
         changed = sorted(name for name in before if before[name] != after.get(name))
-        return [f"{name}: is not what is written from these results" for name in changed] + [
-            f"{name}: is there in one study only" for name in sorted(before.keys() ^ expected.keys())
-        ]
+        wrong = [f"{name}: is not what is written from these results" for name in changed]
+        wrong += [f"{name}: is there in one study only" for name in sorted(before.keys() ^ expected.keys())]
+        return [f"results/{STUDY}/{line}" for line in wrong]
 
     def failure(self, run: Run) -> str:
         """How a run ended, in one line: its last word about an error, or what it was told."""

@@ -1,11 +1,9 @@
 """A copy of the repository in which the study runs, is hurt, and runs again."""
 
 import contextlib
-import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +11,8 @@ from typing import Any
 
 import psutil
 import yaml
+
+from frugal.run import programs
 
 REPOSITORY = Path(__file__).parents[2]
 STUDY = "chaos"
@@ -71,6 +71,11 @@ class Checkout:
         run.wait()
         return run
 
+    def summary(self) -> str:
+        """Which job writes which output, a row each; see `jobs.jobs_in`."""
+        command = [*self.command(), "--summary"]
+        return subprocess.run(command, cwd=self.folder, env=environment(), capture_output=True, text=True).stdout
+
     def remove(self, *names: str) -> None:
         """Remove outputs of the study, so that they are made again."""
         for name in names:
@@ -90,13 +95,12 @@ class Run:
         logs = checkout.folder / "runs"
         logs.mkdir(exist_ok=True)
         self.log = logs / f"{len(list(logs.iterdir()))}.log"
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         self.started = time.monotonic()
         with self.log.open("wb") as stream:
             self.process = subprocess.Popen(
                 command,
                 cwd=checkout.folder,
-                env={**os.environ, "PATH": path, "COLUMNS": "120", "HF_TOKEN": "", "NO_PROXY": "127.0.0.1"},
+                env=environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=subprocess.STDOUT,
@@ -173,6 +177,11 @@ class Run:
         return jobs
 
 
+def environment() -> dict[str, str]:
+    """That of any program, without a token."""
+    return programs.environment(COLUMNS="120", HF_TOKEN="", NO_PROXY="127.0.0.1")
+
+
 def is_script(words: list[str]) -> bool:
     """Whether a command line is that of a rule's script, and not of the shell that has started it."""
     return len(words) > 1 and "python" in Path(words[0]).name and words[1].startswith("workflow/scripts/")
@@ -182,9 +191,8 @@ def write_study(folder: Path) -> None:
     """The smoke study with a loss for every step: an average over steps begins anew after an interruption."""
     study = yaml.safe_load((folder / "config/smoke.yaml").read_text(encoding="utf-8"))
     study["study"] = STUDY
-    for experiment in study.values():
-        if isinstance(experiment, dict):
-            experiment["training"]["logging_steps"] = 1
+    for experiment in study["experiments"].values():
+        experiment["training"]["logging_steps"] = 1
     (folder / f"config/{STUDY}.yaml").write_text(yaml.safe_dump(study, sort_keys=False), encoding="utf-8")
 
 

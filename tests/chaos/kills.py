@@ -14,9 +14,8 @@ EARLY = 0.15
 LONGEST_DELAY = 3.0
 #: Seconds that a job may need to notice that its Snakemake has gone: its imports come first.
 ORPHANS = 30.0
-#: Seconds that Snakemake has after SIGTERM. It lets running jobs end, and now and then it never does: its handler
-#: waits for a lock that the interrupted code holds (9.27). SIGKILL follows then, as from SLURM or a service manager.
-GRACE = 120.0
+#: Seconds that Snakemake has after SIGTERM; it needs ten at most. SIGKILL follows, as from SLURM or a service manager.
+GRACE = 30.0
 #: Seconds between two looks at how far a study is; looking costs time that the study needs.
 LOOK = 0.2
 
@@ -80,11 +79,15 @@ def strike_until_the_end(run: Run, fault: Fault, target: str, sign: signal.Signa
 
 
 def finish(campaign: Campaign, checkout: Checkout, run: Run, faults: list[Fault]) -> None:
-    """Let the study end, and judge all faults by what it has left behind."""
+    """Let the study end, and judge its faults by what they have left behind together.
+
+    A difference is one finding: which of the faults caused it, if any, is not known.
+    """
     code = run.wait()
     problems = campaign.problems(checkout) if code == 0 else [campaign.failure(run)]
     if not problems:
         problems = campaign.problems_of_report(checkout)
     for fault in faults:
-        fault.problems += problems
         campaign.judge(fault)
+    if problems:
+        campaign.find(checkout, problems, faults)

@@ -10,7 +10,7 @@ from checkout import DATASET, STUDY, Checkout, mounted, remount
 
 TUNED = f"results/{STUDY}/movie_preference/tuned"
 ADAPTER = f"{TUNED}/adapter"
-TRAINING_LOG = "train_movie_preference/tuned.log"
+TRAINING_LOG = "train_movie_preference/tuned/training.log"
 #: Of a run that is killed after its fifth step, with a checkpoint every second one.
 NEWEST, STEP = "checkpoint-4", ": step 5/"
 CHECKPOINT_FILES = ("adapter_model.safetensors", "optimizer.pt", "rng_state.pth", "trainer_state.json")

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from frugal.config.registry import UrlSource, load_datasets, load_models
-from frugal.config.study import BASE, RECOMMENDERS, RUN_MODELS, STAGES, dump_yaml, load_study, plain, resolve
+from frugal.config.registry import load_datasets, load_models
+from frugal.config.sources import UrlSource
+from frugal.config.study import dump_yaml, load_study, plain
 from frugal.config.yaml_files import read_yaml
 
 from .conftest import MARKER, examples, refusal
@@ -21,12 +22,9 @@ TABLES = {"datasets": load_datasets, "models": load_models}
 
 def use(data: dict, file: str) -> None:
     """All that Snakemake asks of a study before its first job."""
-    study = load_study(data, file)
-    for experiment in RUN_MODELS:
-        variants = [] if experiment in RECOMMENDERS else [BASE]
-        for variant in (*variants, *getattr(study, experiment).variants):
-            run = resolve(data, experiment, variant, file)
-            for keys in (None, *STAGES[experiment].values()):
+    for experiment in load_study(data, file).experiments.values():
+        for run in (experiment.shared, *experiment.runs.values()):
+            for keys in (None, *experiment.kind.stages.values()):
                 json.dumps(plain(run, keys), allow_nan=False).encode()
             dump_yaml(plain(run)).encode()
 

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from hypothesis import given
 from hypothesis import strategies as st
 
-from frugal.config.registry import INTERACTION_FORMATS
+from frugal.config.sources import INTERACTION_FORMATS
 
 from .conftest import Outcome, Sandbox, examples
 from .mutations import broken_bytes
@@ -89,7 +89,8 @@ def prepare(
     if form in ("csv", "parquet"):
         source["columns"] = COLUMNS
     if form in ("csv", "parquet", "sequences"):
-        source["item_columns"] = {"item": "item", "title": "name"} | ({"genres": "tags"} if form == "parquet" else {})
+        source["item_columns"] = {"item": "item", "title": "name"}
+        source["item_columns"] |= {"attributes": "tags"} if form == "parquet" else {}
     fetched, named = sandbox.fetch(source, policies)
     if fetched.refused:
         return fetched

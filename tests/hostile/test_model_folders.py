@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 
 from frugal.config.llm import ModelSettings
-from frugal.config.recommenders import AdapterSettings
+from frugal.config.recommendation import AdapterSettings
 from frugal.config.registry import load_models
 from frugal.files import write_json
 from frugal.llm.conversion import prepare_model
 from frugal.llm.loading import load_adapter, load_base_model, load_tokenizer
 from frugal.recsys.adapters import add_adapter, load_trained, save_trained
 from frugal.recsys.modeling import SASRec
-from frugal.training import Seal, last_good_checkpoint
+from frugal.run.checkpoints import Seal, last_good_checkpoint
 
 from .conftest import MARKER, examples
 from .mutations import as_json, broken_bytes, changed, edits

@@ -21,7 +21,7 @@ STUDIES = {
     "laughs": (f"study: x\n{LAUGHS}", "study.yaml: line 7: not valid YAML: more than 100000 values"),
     "NUL": ('study: "a\\0b"\n', "study.yaml: study: holds the character NUL"),
     "number": (f"study: 0x{'f' * 5000}\n", "study.yaml: study: a whole number of more than 64 bits"),
-    "key": ("study: x\nsseptt: {}\n", "study.yaml: sseptt: unknown key; did you mean 'ssept'?"),
+    "key": ("study: x\nexperiment: {}\n", "study.yaml: experiment: unknown key; did you mean 'experiments'?"),
 }
 
 
@@ -62,12 +62,13 @@ def test_scripts_print_one_line(tmp_path):
     (tmp_path / "run/config.yaml").write_text(STUDIES["tag"][0])
     (tmp_path / "cut.parquet").write_bytes(b"PAR1" + os.urandom(64) + b"PAR1")
     raw, out = tmp_path / "raw", tmp_path / "out"
+    (tmp_path / "summary.json").write_text("{}")
     commands = {
         "fetch_source.py": (
             ["--table", table, "--name", "mine", "--output", raw],
             f"{archive}: the member '../../u.data'",
         ),
-        "recommend_films.py": (
+        "recommend_items.py": (
             ["--run", tmp_path / "run", "--liked", "a", "--candidates", "b", "c"],
             "config.yaml: line 1",
         ),
@@ -77,6 +78,8 @@ def test_scripts_print_one_line(tmp_path):
                 tmp_path / "cut.parquet",
                 "--items",
                 tmp_path / "cut.parquet",
+                "--summary",
+                tmp_path / "summary.json",
                 "--settings",
                 "{}",
                 "--output",
@@ -85,7 +88,7 @@ def test_scripts_print_one_line(tmp_path):
             f"{tmp_path / 'cut.parquet'}: cannot be read",
         ),
         "write_run_config.py": (
-            ["--experiment", "ssept", "--settings", "[" * 100_000, "--output", out],
+            ["--experiment", "books", "--kind", "recommendation", "--settings", "[" * 100_000, "--output", out],
             "--settings: not JSON",
         ),
     }

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from frugal.config.registry import load_models
 from frugal.config.study import BASE, load_study, plain, resolve
 from frugal.config.yaml_files import read_yaml
-from frugal.data.preference import read_jsonl
-from frugal.llm.command import read_blocks
+from frugal.llm.blocks import read_blocks
 from frugal.llm.conversion import prepare_model
-from frugal.rating.sheet import CRITERIA, make_items, sheet_csv, sheet_key
+from frugal.llm.rating.sheet import CRITERIA, make_items, sheet_csv, sheet_key
+from frugal.preference.records import CHOICE, read_jsonl
+from frugal.preference.records import PAIR as PAIR_KEYS
 
 from .conftest import examples, refusal
 from .mutations import as_json, as_yaml, broken_bytes, changed, edits
@@ -53,11 +54,12 @@ def interactions() -> dict:
     }
 
 
-def films() -> dict:
+def items() -> dict:
     return {
         "item": np.arange(20, dtype=np.int32),
         "title": [f"Film {i}" for i in range(20)],
-        "genres": [["Drama", "War"][i % 2 : i % 2 + 1] for i in range(20)],
+        "attributes": [["Drama", "War"][i % 2 : i % 2 + 1] for i in range(20)],
+        "original_id": [f"id{i}" for i in range(20)],
     }
 
 
@@ -75,6 +77,8 @@ PAIR = {
     "input": "Liked: x.\nOption A: a\nOption B: b",
     "output": "Option A.",
     "loss_on": "answer",
+    "answers": ["Option A.", "Option B."],
+    "swapped_input": "Liked: x.\nOption A: b\nOption B: a",
     "liked_option": "A",
     "kind": "easy",
     "user": 1,
@@ -125,12 +129,16 @@ def check_interactions(sandboxes, tables: dict[str, bytes], settings: str, outco
         for name, content in tables.items():
             paths[name].write_bytes(content)
         (sandbox.inputs / "config.yaml").write_text(as_yaml(RUN))
+        summary = sandbox.inputs / "summary.json"
+        summary.write_text('{"timestamps": true, "users_sha256": "f00"}')
         given_files = ("--interactions", paths["interactions"], "--items", paths["items"])
         tally(
             outcomes,
             sandbox.run(
                 "partition_interactions.py",
                 *given_files,
+                "--summary",
+                summary,
                 "--settings",
                 settings,
                 "--output",
@@ -151,7 +159,7 @@ CUTS = [
     {"split": "global_time"},
     {"split": "leave_one_out", "min_rating": 4.0, "shards": 3},
 ]
-interaction_tables = wrong_tables({"interactions": interactions(), "items": films()})
+interaction_tables = wrong_tables({"interactions": interactions(), "items": items()})
 cuts = st.one_of(
     st.sampled_from(CUTS).map(json.dumps),
     st.sampled_from(CUTS).map(json.dumps),
@@ -179,14 +187,14 @@ def check_settings(sandboxes, run: dict, outcomes: Counter) -> None:
     """As JSON on a command line, and as the file that later scripts read."""
     with sandboxes() as sandbox:
         output = sandbox.outputs / "config.yaml"
-        options = ("--experiment", "movie_preference", "--output", output)
+        options = ("--experiment", "books", "--kind", "preference", "--output", output)
         written = sandbox.run("write_run_config.py", *options, "--settings", as_json(run))
         tally(outcomes, written.refused)
         if not written.refused:
             assert read_yaml(output)
         path = sandbox.inputs / "config.yaml"
         path.write_text(as_yaml(run))
-        for name, table in {"interactions": interactions(), "items": films()}.items():
+        for name, table in {"interactions": interactions(), "items": items()}.items():
             (sandbox.inputs / name).write_bytes(parquet(**table))
         files = ("--interactions", sandbox.inputs / "interactions", "--items", sandbox.inputs / "items")
         tally(
@@ -221,7 +229,7 @@ def check_documents(sandboxes, tokenizer: Path, tables: dict[str, bytes], outcom
         (sandbox.inputs / "documents.parquet").write_bytes(tables["documents"])
         (sandbox.inputs / "blocks.parquet").write_bytes(tables["blocks"])
         (sandbox.inputs / "config.yaml").write_text(as_yaml(TEXT_RUN))
-        options = ("--config", sandbox.inputs / "config.yaml", "--experiment", "climate", "--tokenizer", tokenizer)
+        options = ("--config", sandbox.inputs / "config.yaml", "--tokenizer", tokenizer)
         documents = ("--documents", sandbox.inputs / "documents.parquet")
         tally(
             outcomes,
@@ -303,7 +311,7 @@ def check_pairs(sandboxes, content: bytes, scored: bool, outcomes: Counter) -> N
     with sandboxes() as sandbox:
         path = sandbox.inputs / "test.jsonl"
         path.write_bytes(content)
-        message = refusal(read_jsonl, path, scored)
+        message = refusal(read_jsonl, path, *((PAIR_KEYS, CHOICE) if scored else ()))
     tally(outcomes, message is not None)
     assert message is None or message.startswith(str(path)), message
 

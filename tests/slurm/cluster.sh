@@ -40,8 +40,8 @@ PYTHON
 }
 
 # Repeat a command until it succeeds; fails if it never does.
-within_20_seconds() {
-  for _ in $(seq 100); do
+in_the_end() {
+  for _ in $(seq 1500); do # five minutes: a guard against what never starts
     if "$@" &>/dev/null; then return; fi
     sleep 0.2
   done
@@ -160,7 +160,7 @@ start_accounting() {
     >"$folder/log/mariadb-install-db.log" 2>&1
   setsid mariadbd "${database[@]}" --user="$user" --bind-address=127.0.0.1 --port="${ports[4]}" --skip-name-resolve \
     --pid-file="$folder/run/mariadbd.pid" --log-error="$folder/log/mariadbd.log" </dev/null &>/dev/null &
-  within_20_seconds test -S "$folder/run/mariadb.socket"
+  in_the_end test -S "$folder/run/mariadb.socket"
   mariadb --no-defaults --socket="$folder/run/mariadb.socket" --user=root >&2 <<SQL
 CREATE USER slurm@127.0.0.1 IDENTIFIED BY '$password';
 GRANT ALL ON slurm_acct_db.* TO slurm@127.0.0.1;
@@ -182,7 +182,7 @@ PidFile=$folder/run/slurmdbd.pid
 LogFile=$folder/log/slurmdbd.log
 CONF
   slurmdbd >&2
-  within_20_seconds sacctmgr --noheader show cluster
+  in_the_end sacctmgr --noheader show cluster
   sacctmgr --immediate --quiet add cluster frugal >/dev/null
   sacctmgr --immediate --quiet add account my_project >/dev/null
   sacctmgr --immediate --quiet add user "$user" Account=my_project >/dev/null
@@ -200,7 +200,7 @@ up() {
   [ -z "${ACCOUNTING:-}" ] || start_accounting
   slurmctld -i >&2
   for number in $(seq "$NODES"); do start_node "n$number"; done
-  within_20_seconds all_nodes_are_idle
+  in_the_end all_nodes_are_idle
   echo "export SLURM_CONF=$SLURM_CONF PATH=$folder/bin:\$PATH"
 }
 

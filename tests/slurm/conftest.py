@@ -29,7 +29,7 @@ def skip_without():
         path = f"{os.environ['PATH']}{os.pathsep}/usr/sbin"
         missing = [program for program in programs if shutil.which(program, path=path) is None]
         if missing:
-            pytest.skip(f"{missing[0]} is not installed: run tests/slurm/install.sh as root on Debian or Ubuntu")
+            pytest.skip(f"{missing[0]} is not installed: `sudo tests/slurm/install.sh` (Debian or Ubuntu) installs it")
 
     return skip
 
@@ -53,9 +53,9 @@ def cluster_home():
 def shell(checkout, cluster_home):
     """Runs lines of bash in the checkout, as a user would type them; a failing one ends it, and nothing outlives it."""
 
-    def run(lines: str, timeout: float = 600) -> str:
+    def run(lines: str) -> str:
         with start(checkout, cluster_home, lines, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-            output, errors = process.communicate(timeout=timeout)
+            output, errors = process.communicate()
         assert process.returncode == 0, f"{lines}\n{output[-20000:]}\n{errors[-20000:]}"
         return output
 

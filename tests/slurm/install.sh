@@ -9,8 +9,8 @@ done
 if [ "${#missing[@]}" -eq 0 ]; then
   exit 0
 elif [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
-  echo "not installed, and this is no root on Debian: ${missing[*]}; tests that need them are skipped" >&2
-  exit 0
+  echo "error: ${missing[*]}: not installed, and this is no root on Debian or Ubuntu, which could install them" >&2
+  exit 1
 fi
 export DEBIAN_FRONTEND=noninteractive
 options=(--quiet -o Acquire::Retries=1 -o Acquire::http::Timeout=30)

@@ -14,7 +14,7 @@ import pandas as pd
 from scipy.stats import binomtest
 
 from . import statistics
-from .study import LANGUAGE_MODELS, RECOMMENDERS, RULE, Study, mentions
+from .study import BASELINE, Study, mentions
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,9 @@ class Cell:
 
     @property
     def config(self) -> dict[str, Any]:
-        """A run's settings; those of the principal run for a rule, which has none."""
+        """A run's settings; those of the principal run for a baseline, which has none."""
         principal = self.study.principal(self.experiment)
-        return self.study.config(self.experiment, principal if self.run.startswith(RULE) else self.run)
+        return self.study.config(self.experiment, principal if self.run.startswith(BASELINE) else self.run)
 
     @property
     def hardware(self) -> dict[str, Any]:
@@ -73,14 +73,20 @@ KEYS = {
     "id",
 }
 KEYS |= {"dataset", "study", "original", "names", "runs", "total", "source"}
+STATED = {
+    "claim": "the statement in words; its number is the column value",
+    "unit": "a word",
+    "finding": "whether it is one, as the claim says",
+}
 #: Columns without a result file, and why they need none.
 EXEMPT = {
-    "wikitext_anchors": {
+    "anchors": {
         "published": "the literature's number: a constant with its source in the code",
         "published_words": "the literature's number: a constant with its source in the code",
         "model": "the name of a published model",
     },
-    "claims": {"claim": "the statement in words; its number is the column value", "unit": "a word"},
+    "claims": STATED,
+    "claims_settings": STATED,
     "claims_verdicts": {"title": "the write-up's title"},
 }
 
@@ -146,14 +152,20 @@ def inputs(cell: Cell) -> str | None:
     return ", ".join(f"{name} {digest[:12]}" for name, digest in named if name != "config") or None
 
 
+def seeds(cell: Cell) -> str | None:
+    """The seeds of a run's trainings, or the one that its result was made with."""
+    several = None if cell.run.startswith(BASELINE) else cell.config.get("seeds")
+    recommends = cell.study.kind(cell.experiment) == "recommendation"
+    one = None if recommends else cell.record["provenance"].get("seed")
+    return ", ".join(map(str, several or ([] if one is None else [one]))) or None
+
+
 PROVENANCE = HARDWARE | {
-    "seed": at("provenance", "seed"),
-    "seed_list": lambda cell: ", ".join(map(str, cell.config["seeds"])) if cell.run[:9] != RULE else None,
+    "seed_list": seeds,
     "commit": lambda cell: (
         cell.shown == cell.record["provenance"]["commit"][:12] + cell.record["provenance"]["commit"][40:]
     ),
     "config": lambda cell: (cell.record["provenance"]["inputs"].get("config") or "")[:12] or None,
-    "test": lambda cell: cell.record["provenance"]["inputs"]["test"][:12],
     "inputs": inputs,
     "protocol": told("config"),
 }
@@ -162,11 +174,12 @@ PROVENANCE = HARDWARE | {
 @cache
 def cases_of(study: Study, experiment: str, first: str, second: str, kind: str) -> statistics.Cases:
     """What two runs are compared over, from their predictions or documents."""
-    file = "documents.parquet" if experiment in LANGUAGE_MODELS else "predictions.parquet"
+    modeling = study.kind(experiment) == "language_modeling"
+    file = "documents.parquet" if modeling else "predictions.parquet"
     sides = [study.frame(f"{experiment}/{name}/{file}") for name in (first, second)]
-    if experiment in LANGUAGE_MODELS:
+    if modeling:
         return statistics.by_document(*sides)
-    if experiment in RECOMMENDERS:
+    if study.kind(experiment) == "recommendation":
         return statistics.by_user(*sides)
     return statistics.by_pair(*(side if kind == "all" else side[side["kind"] == kind] for side in sides))
 
@@ -229,24 +242,25 @@ def summary(name: str) -> Source:
 
 
 def test_pairs(cell: Cell) -> int:
-    return int(
-        (cell.study.frame("movie_preference/base/predictions.parquet")["kind"] == cell.column.split("_")[2]).sum()
-    )
+    predictions = cell.study.frame(f"{cell.experiment}/base/predictions.parquet")
+    return int((predictions["kind"] == cell.column.split("_")[2]).sum())
 
 
-MOVIE_PREFERENCE: dict[str, dict[str, Source]] = {
+PREFERENCE: dict[str, dict[str, Source]] = {
     "data": {
-        "dataset": lambda cell: cell.study.config("movie_preference", "base")["dataset"],
+        "dataset": lambda cell: cell.study.config(cell.experiment, "base")["dataset"],
         "users": summary("users"),
-        "films": summary("items"),
+        "items": summary("items"),
         "ratings": summary("rows_kept"),
         "skipped": lambda cell: summary("rows_read")(cell) - summary("rows_kept")(cell),
         "density": summary("density"),
         "ties": summary("ties_at_last_position"),
-        "train_pairs": lambda cell: cell.study.training("movie_preference", "tuned")["examples"],
+        "train_pairs": lambda cell: cell.study.training(cell.experiment, principal(cell))["examples"],
+        "train_shortened": lambda cell: cell.study.training(cell.experiment, principal(cell))["shortened_histories"],
+        "test_shortened": lambda cell: cell.study.record(cell.experiment, "base")["metrics"]["shortened_histories"],
         "test_pairs_easy": test_pairs,
         "test_pairs_hard": test_pairs,
-        "test_users": lambda cell: cell.study.frame("movie_preference/base/predictions.parquet")["user"].nunique(),
+        "test_users": lambda cell: cell.study.frame(f"{cell.experiment}/base/predictions.parquet")["user"].nunique(),
     },
     "accuracy": {"*": score},
     "calibration": {"invalid_answer_rate_lower": invalid, "invalid_answer_rate_upper": invalid, "*": score},

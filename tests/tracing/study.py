@@ -9,9 +9,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-RULE = "baseline_"
-RECOMMENDERS = ("ssept", "bert4rec")
-LANGUAGE_MODELS = ("wikitext", "climate")
+BASELINE = "baseline_"
 NUMBER = re.compile(r"(?<![\w.])[0-9][0-9,]*(?:\.[0-9]+)?(?:e-?[0-9]+)?")
 
 
@@ -21,12 +19,28 @@ class Study:
     Args:
         root: results/<study>.
         data: the folder that holds prepared/ and blocks/.
-        others: name -> folder of the studies that stand beside it.
+        described: what another study's description says, beside which this one stands.
+        file: the study's own description.
     """
 
-    def __init__(self, root: Path, data: Path, others: dict[str, Path] | None = None):
+    def __init__(self, root: Path, data: Path, described: dict[str, Any] | None = None, file: str = "study.yaml"):
         self.root, self.data, self.name = root, data, root.name
-        self.others = {name: Study(folder, data) for name, folder in (others or {}).items()}
+        self.described = described or yaml.safe_load((root / file).read_text(encoding="utf-8"))
+        compare = {} if described else self.described["report"]["compare"]
+        self.others = {name: Study(Path(folder), data, self.described) for name, folder in compare.items()}
+
+    @property
+    def titles(self) -> dict[str, str]:
+        """Title -> experiment."""
+        return {entry["title"]: name for name, entry in self.described["experiments"].items()}
+
+    def kind(self, experiment: str) -> str:
+        return self.described["experiments"][experiment]["kind"]
+
+    def reproducing(self, original: str) -> str | None:
+        """The first experiment that reproduces an original."""
+        entries = self.described["experiments"].items()
+        return next((name for name, entry in entries if entry["reproduces"] == original), None)
 
     @cache  # noqa: B019 (a study lives as long as its test)
     def json(self, path: str) -> Any:
@@ -70,7 +84,7 @@ class Study:
 
     def principal(self, experiment: str) -> str:
         """The run that the others are compared with."""
-        return experiment if experiment in RECOMMENDERS else "tuned"
+        return self.described["experiments"][experiment]["principal"]
 
     def seeds(self, experiment: str, run: str) -> list[str]:
         return list(self.training(experiment, run).get("by_seed") or {})

@@ -8,13 +8,20 @@ from pathlib import Path
 
 import pandas as pd
 
-from . import language_models, recommenders, whole
-from .sources import EXEMPT, KEYS, MOVIE_PREFERENCE, Cell, Source
-from .statistics import close
-from .study import LANGUAGE_MODELS, RECOMMENDERS, Study
+from frugal.report import claims
+from frugal.report.results import Results
+from frugal.report.study.tables import layouts
 
-EXPERIMENTS = {"movie_preference": MOVIE_PREFERENCE}
-EXPERIMENTS |= dict.fromkeys(RECOMMENDERS, recommenders.TABLES) | dict.fromkeys(LANGUAGE_MODELS, language_models.TABLES)
+from . import language_modeling, recommendation, whole
+from .sources import EXEMPT, KEYS, PREFERENCE, Cell, Source
+from .statistics import close
+from .study import Study
+
+KINDS = {
+    "preference": PREFERENCE,
+    "recommendation": recommendation.TABLES,
+    "language_modeling": language_modeling.TABLES,
+}
 NUMBER = re.compile(r"[0-9][0-9,]*(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?")
 
 
@@ -26,10 +33,11 @@ def cells(report: Path, study: Study, tables: str = "*") -> Iterator[tuple[str, 
     """
     for path in sorted((report / "tables").glob(f"{tables}.csv")):
         frame = read(path)
-        experiment, sources = sources_of(path.stem)
+        experiment, sources = sources_of(path.stem, study)
+        part = path.stem.removeprefix(f"{experiment}_")
         frame.attrs["study"] = study
         for column in frame.columns:
-            if (column in KEYS and column not in sources) or column in EXEMPT.get(path.stem, {}):
+            if (column in KEYS and column not in sources) or column in EXEMPT.get(part, {}):
                 continue
             source = sources.get(column, sources.get("*"))
             assert source, f"{path.name}: the column {column} has no source"
@@ -38,23 +46,32 @@ def cells(report: Path, study: Study, tables: str = "*") -> Iterator[tuple[str, 
                 yield place, Cell(*_owner(study, experiment, row), column, row, frame), source
 
 
-def sources_of(table: str) -> tuple[str | None, dict[str, Source]]:
+def sources_of(table: str, study: Study) -> tuple[str | None, dict[str, Source]]:
     """The experiment that a table is about, and its columns' sources; the experiment is None where rows name it."""
-    if table.startswith("across_"):
-        return table.removeprefix("across_"), whole.ACROSS
-    study = {"efficiency": whole.EFFICIENCY, "machines": {"*": whole.machine}, "claims": whole.CLAIM}
-    study["claims_verdicts"] = {"*": whole.verdicts}
-    if table in study:
-        return None, study[table]
-    for experiment, tables in EXPERIMENTS.items():
-        if table.startswith(f"{experiment}_"):
-            return experiment, tables[table.removeprefix(f"{experiment}_")]
+    whole_study = {"efficiency": whole.EFFICIENCY, "machines": {"*": whole.machine}, "claims": whole.CLAIM}
+    whole_study |= {"claims_settings": whole.CLAIM}
+    whole_study["claims_verdicts"] = {"*": whole.verdicts}
+    if table in whole_study:
+        return None, whole_study[table]
+    for experiment, entry in study.described["experiments"].items():
+        if table == f"across_{experiment}":
+            return experiment, whole.ACROSS
+        if table.removeprefix(f"{experiment}_") in entry["tables"]:
+            return experiment, KINDS[entry["kind"]][table.removeprefix(f"{experiment}_")]
     raise AssertionError(f"the table {table} has no sources")
 
 
 def _owner(study: Study, experiment: str | None, row: pd.Series) -> tuple[Study, str]:
     """The study and experiment whose files a row shows."""
-    return study.others.get(row.get("study"), study), experiment or whole.TITLES.get(row.get("experiment"), "")
+    return study.others.get(row.get("study"), study), experiment or study.titles.get(row.get("experiment"), "")
+
+
+def headings(results: Results) -> dict[str, dict[str, str]]:
+    """Table -> heading -> column of its CSV file."""
+    known = claims.LAYOUTS | layouts(results)
+    for name, experiment in results.experiments.items():
+        known |= {f"{name}_{part}": experiment.section.LAYOUTS[part] for part in experiment.tables}
+    return {name: {column.label: column.name for column in layout.columns} for name, layout in known.items()}
 
 
 def faults(report: Path, study: Study, tables: str = "*") -> tuple[list[str], int]:
@@ -78,9 +95,7 @@ def agrees(shown: object, expected: object) -> bool:
 
 def read(path: Path) -> pd.DataFrame:
     """A table's CSV file; text stays text, also where it looks like a number."""
-    text = dict.fromkeys(
-        ("commit", "config", "test", "inputs", "seed_list", "split", "prompt", "base_text", "tuned_text")
-    )
+    text = dict.fromkeys(("commit", "config", "inputs", "seed_list", "split", "prompt", "base_text", "tuned_text"))
     return pd.read_csv(path, dtype=dict.fromkeys(text, str), lineterminator="\n")
 
 

@@ -1,4 +1,4 @@
-"""A small made-up world of films and users, and a model small enough to train in a test."""
+"""A small synthetic world of films and users, and a model small enough to train in a test."""
 
 import os
 import socket
@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from hypothesis import settings
 
-from frugal.config.movie_preference import MoviePreferenceRun
+from frugal.config.preference import PreferenceRun
 
 # The same examples in every run, so that a check says the same twice. New ones are looked for by
 # `pytest tests/unit --hypothesis-profile=search`.
@@ -28,7 +28,7 @@ def items():
         {
             "item": np.arange(60, dtype=np.int32),
             "title": [f"Film {i}, The ({1950 + i})" for i in range(60)],
-            "genres": [
+            "attributes": [
                 sorted({GENRES[i % 7], GENRES[(i + 1) % 7]}) if i % 3 == 0 else [GENRES[i % 7]] for i in range(60)
             ],
         }
@@ -52,9 +52,10 @@ def interactions():
 def make_run():
     """A run's settings, small; keywords change its sections."""
 
-    def make(**changes) -> MoviePreferenceRun:
+    def make(**changes) -> PreferenceRun:
         data = {
-            "dataset": "made-up",
+            "dataset": "synthetic",
+            "items": {"noun": "film", "attribute": "genre"},
             "base_model": "tiny-random-llama",
             "seed": 3,
             "split": {"validation_users": 0.2, "test_users": 0.3},
@@ -78,8 +79,8 @@ def make_run():
             },
         }
         for key, value in changes.items():
-            data[key] = {**data[key], **value} if isinstance(value, dict) else value
-        return MoviePreferenceRun.model_validate(data)
+            data[key] = {**data.get(key, {}), **value} if isinstance(value, dict) else value
+        return PreferenceRun.model_validate(data)
 
     return make
 

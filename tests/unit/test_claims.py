@@ -18,19 +18,20 @@ from frugal.claims.ledger import (
     COLUMNS,
     COMPUTATIONS,
     VERDICTS,
-    Result,
+    Claim,
     Tolerance,
     as_text,
     compute,
     load_claims,
     make_ledger,
-    provides,
+    provider,
 )
-from frugal.config.study import BASELINES, resolve
+from frugal.config.originals import load_originals
+from frugal.config.study import resolve
 from frugal.config.yaml_files import read_yaml
 from frugal.errors import FrugalError
-from frugal.llm.shapes import SHAPES
-from frugal.metrics import preference_metrics
+from frugal.llm.memory.shapes import SHAPES
+from frugal.preference.metrics import preference_metrics
 from frugal.recsys.ranking_metrics import ranking_metrics
 
 FILE, CONFIGS = Path("config/claims.yaml"), Path("config")
@@ -59,20 +60,25 @@ COMPUTED = {f"metrics.{name}" for name in ranking_metrics(np.array([1]), np.arra
     f"metrics.{name}" for name in preference_metrics(np.ones(1), np.zeros(1))
 }
 SCRIPTS = Path("workflow/scripts")
-TRAINING = {name: ["frugal/llm/training.py"] for name in ("movie_preference", "wikitext", "climate")}
-TRAINING |= {name: ["frugal/recsys/training.py", "frugal/recsys/adapters.py"] for name in ("ssept", "bert4rec")}
-METRICS = {name: ["evaluate_language_model.py", "frugal/llm/perplexity.py"] for name in ("wikitext", "climate")}
-METRICS |= {"movie_preference": ["evaluate_movie_preference.py"]}
-METRICS = {name: [*files, "frugal/llm/evaluation.py"] for name, files in METRICS.items()}
+#: Kind -> the files that write what stands under training, and under metrics.
+TRAINING = dict.fromkeys(("preference", "language_modeling"), ("frugal/llm/training.py", "frugal/llm/measurement.py"))
+TRAINING |= {"recommendation": ("frugal/recsys/training_record.py", "frugal/recsys/adapters.py")}
+METRICS = {
+    "language_modeling": ["evaluate_language_model.py", "frugal/llm/perplexity.py", "frugal/llm/evaluation.py"],
+    "preference": ["evaluate_preference.py", "frugal/llm/evaluation.py"],
+}
 MEASUREMENTS = {"efficiency": ["frugal/recsys/efficiency.py"], "ladder": ["climb_memory_ladder.py"]}
+NEAR = {"relative": 0.1}
+#: A study with one experiment for each original, called like it.
+DESCRIBED = {"experiments": {name: {"reproduces": name} for name in load_originals()}}
 
 
 def test_the_file_is_whole():
     assert len(CLAIMS) >= 60
     assert len({claim.id for claim in CLAIMS}) == len(CLAIMS)
-    assert {claim.experiment for claim in CLAIMS} == set(BASELINES)
-    assert len({claim.source for claim in CLAIMS}) == 5
-    assert len({(claim.experiment, claim.statement) for claim in CLAIMS}) == len(CLAIMS)
+    assert {claim.original for claim in CLAIMS} == load_originals().keys()
+    assert len({original.source for original in load_originals().values()}) == 5
+    assert len({(claim.original, claim.statement) for claim in CLAIMS}) == len(CLAIMS)
 
 
 @pytest.mark.parametrize("claim", [c for c in CLAIMS if c.analytic], ids=lambda claim: claim.id)
@@ -89,37 +95,45 @@ def test_every_computation_is_used_or_backs_another_and_says_what_it_is():
         assert inspect.getdoc(function)
 
 
-def is_made(result: Result) -> bool:
+def is_made(claim: Claim) -> bool:
     """Whether some study makes the file and the row."""
-    return any(provides(CONFIGS, study, result) for study in ("laptop", "full"))
+    return any(provider(CONFIGS, study, claim) for study in ("laptop", "full"))
 
 
-def is_written(result: Result) -> bool:
+def is_written(claim: Claim) -> bool:
     """Whether the code that writes the file writes this number."""
+    result, kind = claim.result, load_originals()[claim.original].kind
     if result.key in COMPUTED:
         return True
     part, _, name = result.key.rpartition(".")
-    files = {"": MEASUREMENTS.get(result.variant), "training": TRAINING[result.experiment]}
-    sources = [(SCRIPTS / file).read_text(encoding="utf-8") for file in files.get(part) or METRICS[result.experiment]]
+    files = {"": MEASUREMENTS.get(result.variant), "training": TRAINING[kind]}
+    sources = [(SCRIPTS / file).read_text(encoding="utf-8") for file in files.get(part) or METRICS[kind]]
     return any(f'"{name}"' in source for source in sources)
 
 
-def lacks(result: Result) -> list[str]:
+def lacks(claim: Claim) -> list[str]:
     """The settings that the result requires and its run in the full study does not know."""
-    missing = []
+    missing, result = [], claim.result
     for key in result.requires:
-        value = resolve(read_yaml(CONFIGS / "full.yaml"), result.experiment, result.variant, "full.yaml").model_dump()
+        value = resolve(read_yaml(CONFIGS / "full.yaml"), claim.original, result.variant, "full.yaml").model_dump()
         for part in key.split("."):
             value = value.get(part) if isinstance(value, dict) else None
         missing += [key] if value is None else []
     return missing
 
 
+def measured(original: str = "wikitext", **result) -> Claim:
+    """A claim that a result file answers."""
+    stated = {"id": f"{original}.one", "original": original, "statement": "a number", "value": 1, "unit": "points"}
+    result = {"variant": "tuned", "key": "metrics.perplexity"} | result
+    return Claim(**stated, tolerance=NEAR, result=result)
+
+
 @pytest.mark.parametrize("claim", MEASURED, ids=lambda claim: claim.id)
 def test_every_result_exists(claim):
-    assert is_made(claim.result), f"no study makes {claim.result.file}"
-    assert is_written(claim.result), f"nothing writes {claim.result.key}"
-    assert lacks(claim.result) == []
+    assert is_made(claim), f"no study makes {claim.result.file}"
+    assert is_written(claim), f"nothing writes {claim.result.key}"
+    assert lacks(claim) == []
 
 
 @pytest.mark.parametrize(
@@ -129,20 +143,18 @@ def test_every_result_exists(claim):
         ({"key": "metrics.perplexty"}, (True, False)),
         ({"key": "training.second"}, (True, False)),
         ({"key": "metrics.perplexity", "variant": "tunde"}, (False, True)),
-        ({"key": "largest_batch", "experiment": "climate", "variant": "ladder", "row": {"rung": "nf4"}}, (True, True)),
-        ({"key": "largest_batch", "experiment": "climate", "variant": "ladder", "row": {"rung": "nf5"}}, (False, True)),
-        ({"key": "batch", "experiment": "climate", "variant": "ladder", "row": {"rung": "nf4"}}, (True, False)),
+        ({"key": "largest_batch", "original": "climate", "variant": "ladder", "row": {"rung": "nf4"}}, (True, True)),
+        ({"key": "largest_batch", "original": "climate", "variant": "ladder", "row": {"rung": "nf5"}}, (False, True)),
+        ({"key": "batch", "original": "climate", "variant": "ladder", "row": {"rung": "nf4"}}, (True, False)),
     ],
 )
 def test_a_quantity_that_does_not_exist_is_found(result, exists):
-    result = Result(**{"experiment": "wikitext", "variant": "tuned"} | result)
-    assert (is_made(result), is_written(result)) == exists
+    assert (is_made(measured(**result)), is_written(measured(**result))) == exists
 
 
 def test_a_required_setting_that_does_not_exist_is_found():
     requires = {"base_model": "x", "trainnig.seed": "1", "lora.rank": "8", "lora.r": "8"}
-    result = Result(experiment="wikitext", variant="tuned", key="metrics.perplexity", requires=requires)
-    assert lacks(result) == ["trainnig.seed", "lora.rank"]
+    assert lacks(measured(requires=requires)) == ["trainnig.seed", "lora.rank"]
 
 
 def test_settings_that_are_called_the_same_are_the_same():
@@ -150,7 +162,7 @@ def test_settings_that_are_called_the_same_are_the_same():
     same = {claim.id: claim for claim in CLAIMS if (claim.reason or "").endswith("config/full.yaml has the same")}
     assert same.keys() == SETTINGS.keys()
     for name, claim in same.items():
-        assert SETTINGS[name](full[claim.experiment]) == claim.value, name
+        assert SETTINGS[name](full["experiments"][claim.original]) == claim.value, name
 
 
 @pytest.mark.parametrize("size", ["5m", "85m", "130m", "430m"])
@@ -237,19 +249,20 @@ def test_tolerance():
     assert not Tolerance(absolute=0).allows(5, 5.001)
 
 
-# --- verdicts, on made-up claims and results
+# --- verdicts, on synthetic claims and results
 
 
-def write(tmp_path, **claim):
+def write(tmp_path, original="wikitext", **claim):
     claim = {"statement": "a number", "value": 10, "unit": "points", **claim}
     path = tmp_path / "claims.yaml"
-    content = {"wikitext": {"source": "A Report", "claims": {"one": claim}}}
+    content = {original: {"one": claim}}
     path.write_text(yaml.safe_dump(content), encoding="utf-8")
     return path
 
 
-def row(tmp_path, **claim):
-    return make_ledger(load_claims(write(tmp_path, **claim)), tmp_path / "results/laptop", CONFIGS).iloc[0]
+def row(tmp_path, described=DESCRIBED, **claim):
+    claims = load_claims(write(tmp_path, **claim))
+    return make_ledger(claims, tmp_path / "results/laptop", described, CONFIGS).iloc[0]
 
 
 def measure(tmp_path, metrics, training=None, settings="dataset: wikitext-2-raw"):
@@ -259,8 +272,7 @@ def measure(tmp_path, metrics, training=None, settings="dataset: wikitext-2-raw"
     (folder / "config.yaml").write_text(settings, encoding="utf-8")
 
 
-PERPLEXITY = {"experiment": "wikitext", "variant": "tuned", "key": "metrics.perplexity"}
-NEAR = {"relative": 0.1}
+PERPLEXITY = {"variant": "tuned", "key": "metrics.perplexity"}
 
 
 def test_a_computation_reproduces_or_refutes(tmp_path):
@@ -322,10 +334,11 @@ def test_a_row_of_measurements(tmp_path):
     folder.mkdir(parents=True)
     rows = [{"size": "130m", "mode": mode, "samples_per_second": speed} for mode, speed in (("float32", 5), ("x", 9))]
     (folder / "measurements.json").write_text(json.dumps({"rows": rows}), encoding="utf-8")
-    result = {"experiment": "bert4rec", "variant": "efficiency", "key": "samples_per_second"}
-    found = row(tmp_path, result=result | {"row": {"size": "130m", "mode": "x"}}, tolerance=NEAR)
+    result = {"variant": "efficiency", "key": "samples_per_second"}
+    at = {"original": "bert4rec", "tolerance": NEAR}
+    found = row(tmp_path, result=result | {"row": {"size": "130m", "mode": "x"}}, **at)
     assert (found["answer"], found["verdict"]) == (9, "reproduced")
-    absent = row(tmp_path, result=result | {"row": {"size": "430m", "mode": "float32"}}, tolerance=NEAR)
+    absent = row(tmp_path, result=result | {"row": {"size": "430m", "mode": "float32"}}, **at)
     assert absent["verdict"] == "not measured yet"
 
 
@@ -343,7 +356,10 @@ def test_a_row_of_measurements(tmp_path):
         ({"result": PERPLEXITY, "tolerance": {}}, "wikitext.one.tolerance: give either"),
         ({"result": PERPLEXITY | {"comparable": False}}, "wikitext.one.result: give 'why'"),
         ({"result": PERPLEXITY | {"key": "perplexity"}, "tolerance": NEAR}, "begin with 'metrics.'"),
-        ({"result": PERPLEXITY | {"experiment": "wikitex"}, "tolerance": NEAR}, "wikitext.one.result.experiment: must"),
+        (
+            {"result": PERPLEXITY | {"experiment": "x"}, "tolerance": NEAR},
+            "wikitext.one.result.experiment: unknown key",
+        ),
         ({"result": PERPLEXITY | {"variant": "ladder"}, "tolerance": NEAR}, "'row' goes with the variants"),
     ],
 )
@@ -359,10 +375,10 @@ def test_a_faulty_claim_is_named(tmp_path, claim, message):
 def test_a_faulty_file_is_named(tmp_path):
     path = tmp_path / "claims.yaml"
     for text, message in [
-        ("wikitxt: {}", "wikitxt: no such experiment; did you mean 'wikitext'?"),
-        ("wikitext: {source: x}", "wikitext: expected the keys 'source' and 'claims'"),
-        ("wikitext: {source: x, claims: {one: 3}}", "wikitext.one: expected keys and values, got 3"),
-        ("wikitext: {source: x, claims: {one: {}, one: {}}}", "the key 'one' is given twice"),
+        ("wikitxt: {}", "wikitxt: no such original in config/originals.yaml; did you mean 'wikitext'?"),
+        ("wikitext: [x]", "wikitext: expected claims by their names, got"),
+        ("wikitext: {one: 3}", "wikitext.one: expected keys and values, got 3"),
+        ("wikitext: {one: {}, one: {}}", "the key 'one' is given twice"),
     ]:
         path.write_text(text, encoding="utf-8")
         with pytest.raises(FrugalError, match=r"claims\.yaml") as raised:
@@ -388,7 +404,7 @@ def test_wrong_values_and_broken_results_are_errors_that_say_where(tmp_path):
 
 
 def test_the_ledger_on_any_machine(tmp_path):
-    ledger = make_ledger(CLAIMS, tmp_path / "laptop", CONFIGS).set_index("id")
+    ledger = make_ledger(CLAIMS, tmp_path / "laptop", DESCRIBED, CONFIGS).set_index("id")
     assert set(ledger["verdict"]) <= set(VERDICTS)
     assert (ledger["by"].str.len() > 0).all()
     # Nothing is measured in an empty folder, so nothing differs; computations answer all the same.
@@ -403,8 +419,10 @@ def test_the_ledger_on_any_machine(tmp_path):
 
 def test_the_command_prints_and_writes_the_ledger(tmp_path, capsys, monkeypatch):
     output = tmp_path / "ledger.parquet"
-    results = (tmp_path / "laptop").as_posix()
-    monkeypatch.setattr("sys.argv", ["check_claims.py", "--results", results, "--output", str(output)])
+    study = tmp_path / "laptop" / "study.yaml"
+    study.parent.mkdir()
+    study.write_text(yaml.safe_dump(DESCRIBED))
+    monkeypatch.setattr("sys.argv", ["check_claims.py", "--study", str(study), "--output", str(output)])
     check_claims.main()
     lines = capsys.readouterr().out.splitlines()
     written = pd.read_parquet(output)
@@ -415,7 +433,28 @@ def test_the_command_prints_and_writes_the_ledger(tmp_path, capsys, monkeypatch)
     assert all(f"{counts.get(verdict, 0)} {verdict}" in lines[-1] for verdict in VERDICTS)
 
 
+def test_the_command_asks_for_the_study_that_it_lacks(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["check_claims.py", "--study", str(tmp_path / "study.yaml")])
+    with pytest.raises(FrugalError, match=r"study\.yaml: there is no such file; run `snakemake"):
+        check_claims.main()
+
+
+def test_an_experiment_of_any_name_answers_the_original_that_it_reproduces(tmp_path):
+    folder = tmp_path / "results/laptop/encyclopaedia/tuned"
+    folder.mkdir(parents=True)
+    (folder / "metrics.json").write_text(json.dumps({"metrics": {"perplexity": 10}}), encoding="utf-8")
+    described = {"experiments": {"poems": {"reproduces": None}, "encyclopaedia": {"reproduces": "wikitext"}}}
+    one = row(tmp_path, described, result=PERPLEXITY, tolerance=NEAR)
+    assert (one["answer"], one["verdict"]) == (10, "reproduced")
+    assert one["by"].endswith("results/laptop/encyclopaedia/tuned/metrics.json: metrics.perplexity")
+    # A second one is not asked, and one that reproduces nothing neither.
+    described = {"experiments": {"first": {"reproduces": "wikitext"}} | described["experiments"]}
+    assert row(tmp_path, described, result=PERPLEXITY, tolerance=NEAR)["verdict"] == "not measured yet"
+    only = {"experiments": {"encyclopaedia": {"reproduces": None}}}
+    assert row(tmp_path, only, result=PERPLEXITY, tolerance=NEAR)["verdict"] == "not measured yet"
+
+
 def test_the_table_is_aligned(tmp_path):
-    lines = as_text(make_ledger(CLAIMS[:5], tmp_path, CONFIGS)).splitlines()
+    lines = as_text(make_ledger(CLAIMS[:5], tmp_path, DESCRIBED, CONFIGS)).splitlines()
     start = lines[0].index("verdict")
-    assert all(line[start - 2 : start] == "  " and line[start] != " " for line in lines[1:6])
+    assert all(line[start - 1] == " " and line[start] != " " for line in lines[1:6])

@@ -4,9 +4,9 @@ import shutil
 
 import numpy as np
 import pytest
+from comparison import derived_files, differences
 from safetensors.numpy import save_file
 
-from frugal.comparison import derived_files, differences
 from frugal.files import write_json, write_text
 
 

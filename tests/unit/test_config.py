@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import itertools
 import json
 import re
 from pathlib import Path
@@ -12,11 +11,14 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from frugal.config.originals import load_originals
 from frugal.config.registry import load_datasets, load_models
-from frugal.config.study import BASE, RECOMMENDERS, STAGES, dump_yaml, json_schema, load_study, plain, resolve
+from frugal.config.schema import json_schema
+from frugal.config.study import dump_yaml, load_study, plain, read_study, resolve
 from frugal.config.yaml_files import read_yaml
 from frugal.errors import FrugalError
-from frugal.runs import load_run
+from frugal.kinds import BASE, PREFERENCE, RECOMMENDATION
+from frugal.run.outputs import load_run
 
 SHIPPED = ["config.yaml", "full.yaml", "smoke.yaml"]
 VALID = read_yaml("config/config.yaml")
@@ -37,15 +39,48 @@ def changed(path, value):
 
 
 REMOVE = object()
-MP, B4 = "movie_preference", "bert4rec"
+MP, B4 = "experiments.movie_preference", "experiments.bert4rec"
 BROKEN = [
-    ("movie_preferences", {}, r"movie_preferences: unknown key; did you mean 'movie_preference'\?"),
+    ("experiment", {}, r"experiment: unknown key; did you mean 'experiments'\?"),
     ("study", REMOVE, r"study: this key is required"),
     ("study", "My Study", r"study: String should match pattern"),
     ("study", 7, r"study: must be a valid string, got 7"),
     ("local_paths", ["a"], r"local_paths: must be a valid dictionary, got \['a'\]"),
-    (MP, REMOVE, r"movie_preference: this key is required"),
-    (MP, 5, r"movie_preference: "),
+    ("experiments", REMOVE, r"experiments: this key is required"),
+    ("experiments", {}, r"experiments: Dictionary should have at least 1 item"),
+    ("experiments", ["a"], r"experiments: must be a valid dictionary, got \['a'\]"),
+    (MP, 5, r"movie_preference: expected keys and values, got 5"),
+    ("experiments.report", {}, r"experiments.report: 'report' is a target or folder of the workflow; give the"),
+    ("experiments.all", {}, r"experiments.all: 'all' is a target"),
+    ("experiments.data", {}, r"experiments.data: 'data' is a target"),
+    ("experiments.machine", {}, r"experiments.machine: 'machine' is a target or folder"),
+    ("experiments.", {}, r"experiments.: an experiment's name is made of a-z, 0-9, _ and -"),
+    ("experiments.my books", {}, r"experiments.my books: an experiment's name is made of a-z"),
+    ("experiments.a/b", {}, r"experiments.a/b: an experiment's name is made of a-z"),
+    ("experiments.Climate", {}, r"experiments.Climate: an experiment's name is made of a-z"),
+    ("experiments." + "x" * 81, {}, r"at most 80 characters"),
+    ("experiments.books", {"title": "Books"}, r"experiments.books.kind: this key is required; kinds: preference, reco"),
+    (
+        f"{MP}.kind",
+        "preferences",
+        r"movie_preference.kind: there is no kind 'preferences'; did you mean 'preference'\?",
+    ),
+    (f"{MP}.kind", "ranking", r"movie_preference.kind: there is no kind 'ranking'; kinds: preference, recommendation,"),
+    (f"{MP}.kind", ["preference"], r"movie_preference.kind: there is no kind \['preference'\]"),
+    (f"{MP}.title", REMOVE, r"movie_preference.title: this key is required"),
+    (f"{MP}.title", "", r"movie_preference.title: String should have at least 1 character"),
+    (f"{MP}.variants", {"x": {"kind": "recommendation"}}, r"variants.x.kind: must be 'preference'"),
+    (f"{MP}.variants", {"x": {"title": "X"}}, r"variants.x.title: unknown key"),
+    (
+        f"{MP}.reproduces",
+        "bert4rec",
+        r"reproduces: 'bert4rec' is of the kind 'recommendation', this experiment of 'pref",
+    ),
+    (f"{MP}.reproduces", "bert4", r"reproduces: config/originals.yaml has no 'bert4'; did you mean 'bert4rec'\?"),
+    (f"{MP}.script", "train.py", r"movie_preference.script: there is no file 'train.py'; give its path from the proj"),
+    (f"{MP}.script", "../train.py", r"movie_preference.script: '../train.py' lies outside the project's folder"),
+    (f"{MP}.script", "/etc/passwd", r"movie_preference.script: '/etc/passwd' lies outside the project's folder"),
+    (f"{MP}.environment", "envs", r"movie_preference.environment: there is no file 'envs'"),
     (f"{MP}.dataset", REMOVE, r"movie_preference.dataset: this key is required"),
     (f"{MP}.dataset", 3, r"movie_preference.dataset: must be a valid string, got 3"),
     (
@@ -83,12 +118,12 @@ BROKEN = [
         r"movie_preference.split: validation_users \+ test_users must leave at least 5 %",
     ),
     (f"{MP}.split.test_user", 0.1, r"split.test_user: unknown key; did you mean 'test_users'\?"),
-    (f"{MP}.pairs.format", "pairs", r"pairs.format: must be 'contrastive' or 'next_film', got 'pairs'"),
+    (f"{MP}.pairs.format", "pairs", r"pairs.format: must be 'contrastive' or 'next_item', got 'pairs'"),
     (f"{MP}.pairs.answer_position", "always_b", r"pairs.answer_position: must be 'random' or 'always_a'"),
     (f"{MP}.pairs.history_length", 0, r"pairs.history_length: must be greater than or equal to 1, got 0"),
     (f"{MP}.pairs.history_length", 2.5, r"pairs.history_length: must be a valid integer"),
     (f"{MP}.pairs.hard_fraction", 1.5, r"pairs.hard_fraction: must be less than or equal to 1, got 1.5"),
-    (f"{MP}.pairs.history_genre", True, r"pairs.history_genre: unknown key; did you mean 'history_genres'\?"),
+    (f"{MP}.pairs.history_genres", True, r"pairs.history_genres: unknown key; did you mean 'history_attributes'\?"),
     (f"{MP}.pairs.train_examples", "many", r"pairs.train_examples: must be a valid integer.*got 'many'"),
     (f"{MP}.model.quantization", "int3", r"model.quantization: must be 'none', 'nf4' or 'int8', got 'int3'"),
     (f"{MP}.model.load_in_4bit", True, r"model.load_in_4bit: unknown key; known keys here: .*quantization"),
@@ -157,10 +192,9 @@ BROKEN = [
     (f"{MP}.variants", {"x": None}, r"movie_preference.variants.x: "),
     (
         f"{MP}.variants",
-        {"x": {"pairs": {"format": "next_film", "answer_position": "always_a"}}},
-        r"movie_preference.variants.x.pairs: answer_position 'always_a' has no meaning with format 'next_film'",
+        {"x": {"pairs": {"format": "next_item", "answer_position": "always_a"}}},
+        r"movie_preference.variants.x.pairs: answer_position 'always_a' has no meaning with format 'next_item'",
     ),
-    (B4, REMOVE, r"bert4rec: this key is required"),
     (f"{B4}.seeds", [], r"bert4rec.seeds: List should have at least 1 item"),
     (f"{B4}.seeds", [1, 1], r"bert4rec.seeds: must be different whole numbers"),
     (f"{B4}.data.split", "random", r"data.split: must be 'leave_one_out' or 'global_time', got 'random'"),
@@ -209,7 +243,26 @@ BROKEN = [
     ),
     (f"{B4}.efficiency.modes", ["int8"], r"efficiency.modes.0: must be 'float32', 'bfloat16'"),
     (f"{B4}.efficiency.sizes", {"x": {"hidden": 2}}, r"efficiency.sizes.x.hidden: unknown key"),
-    ("ssept.efficiency", None, r"ssept.efficiency: unknown key"),
+    (
+        f"{B4}.variants",
+        {"x": {"warm_start": {"experiment": "books", "variant": "y"}}},
+        r"variants.x.warm_start.experiment: there is no experiment 'books'; there are: movie_preference, ssept",
+    ),
+    (
+        f"{B4}.variants",
+        {"x": {"warm_start": {"experiment": "wikitext", "variant": "tuned"}}},
+        r"warm_start.experiment: 'wikitext' is of the kind 'language_modeling'; weights come from an experiment of",
+    ),
+    (
+        f"{B4}.variants",
+        {"x": {"warm_start": {"experiment": "ssept", "variant": "y"}}},
+        r"variants.x.warm_start.variant: there is no variant 'y'; there are: ssept",
+    ),
+    (
+        f"{B4}.warm_start",
+        {"experiment": "ssept", "path": "model"},
+        r"bert4rec.warm_start: 'experiment' needs 'variant'",
+    ),
 ]
 
 
@@ -226,8 +279,8 @@ def test_broken_configurations(path, value, message):
 
 
 def test_all_faults_are_told_at_once():
-    data = changed("movie_preference.lora.r", 0)
-    data["movie_preference"]["pairs"]["hard_fraction"] = 2
+    data = changed(f"{MP}.lora.r", 0)
+    data["experiments"]["movie_preference"]["pairs"]["hard_fraction"] = 2
     with pytest.raises(FrugalError) as error:
         load_study(data, "my.yaml")
     assert len(str(error.value).splitlines()) == 2
@@ -279,16 +332,14 @@ def test_unreadable_files(tmp_path):
 
 @pytest.mark.parametrize("file", SHIPPED)
 def test_shipped_studies_are_valid_and_name_what_exists(file):
-    data = read_yaml(f"config/{file}")
-    study = load_study(data, file)
+    study = read_study(f"config/{file}")
     datasets, models = load_datasets("config/datasets.yaml"), load_models("config/models.yaml")
-    for variant in (BASE, *study.movie_preference.variants):
-        run = resolve(data, "movie_preference", variant, file)
-        assert run.dataset in datasets
-        assert run.base_model in models
-    for experiment in RECOMMENDERS:
-        for variant in (BASE, *getattr(study, experiment).variants):
-            assert resolve(data, experiment, variant, file).dataset in datasets
+    assert list(study.experiments) == list(load_originals())
+    for name, experiment in study.experiments.items():
+        assert experiment.settings.reproduces == name
+        for run in (experiment.shared, *experiment.runs.values()):
+            assert run.dataset in datasets
+            assert not experiment.kind.has_base_model or run.base_model in models
 
 
 def test_full_study_has_the_originals_settings():
@@ -318,22 +369,25 @@ def test_a_variant_changes_only_what_it_states():
 
 
 def test_numbers_that_yaml_takes_for_text():
-    data = changed("movie_preference.training.learning_rate", yaml.safe_load("2e-4"))
+    data = changed(f"{MP}.training.learning_rate", yaml.safe_load("2e-4"))
     assert resolve(data, "movie_preference", BASE, "f").training.learning_rate == 2e-4
 
 
 def test_resolved_configuration_reads_back(tmp_path):
     run = resolve(VALID, "movie_preference", "always_a", "f")
     (tmp_path / "config.yaml").write_text(dump_yaml(plain(run)), encoding="utf-8")
-    assert load_run(tmp_path / "config.yaml", "movie_preference") == run
+    assert load_run(tmp_path / "config.yaml", PREFERENCE) == run
+    with pytest.raises(FrugalError, match=r"config.yaml: kind: not the settings of a run of the kind 'recommendation'"):
+        load_run(tmp_path / "config.yaml", RECOMMENDATION)
 
 
 def test_each_stage_reads_a_valid_part_of_its_run():
-    for file, experiment in itertools.product(SHIPPED, STAGES):
-        run = resolve(read_yaml(f"config/{file}"), experiment, BASE, file)
-        for stage, keys in STAGES[experiment].items():
+    experiments = [one for file in SHIPPED for one in read_study(f"config/{file}").experiments.values()]
+    for experiment in experiments:
+        run = experiment.shared
+        for stage, keys in experiment.kind.stages.items():
             part = plain(run, keys)
-            assert set(part) == set(keys), stage
+            assert set(part) == {"kind", *(key.partition(".")[0] for key in keys)}, stage
             read_back = type(run).model_validate(part)
             assert plain(read_back, keys) == part, stage
 
@@ -341,3 +395,44 @@ def test_each_stage_reads_a_valid_part_of_its_run():
 def test_schema_is_up_to_date():
     stored = json.loads(Path("config/schema.json").read_text(encoding="utf-8"))
     assert stored == json_schema(), "the configuration models changed: run `make schema`"
+
+
+OWN = {
+    "datasets": {"my-ratings": {"title": "Mine", "sources": [{"path": "a.csv", "format": "sequences"}]}},
+    "models": {"my-model": {"title": "Mine", "sources": [{"path": "/models/mine"}]}},
+}
+
+
+def test_a_study_brings_data_sets_and_models_of_its_own():
+    study = load_study({**VALID, **OWN}, "mine.yaml")
+    assert study.datasets["my-ratings"].sources[0].path == "a.csv"
+    assert study.models["my-model"].title == "Mine"
+    assert {"movielens-100k", "climate-chapters"} <= study.datasets.keys()
+    assert "smollm2-135m-instruct" in study.models
+
+
+@pytest.mark.parametrize(
+    ("own", "words"),
+    [
+        (
+            {"datasets": {"movielens-1m": OWN["datasets"]["my-ratings"]}},
+            "datasets.movielens-1m: config/datasets.yaml has",
+        ),
+        ({"datasets": {"llama-3-8b": OWN["datasets"]["my-ratings"]}}, "datasets.llama-3-8b: config/models.yaml has"),
+        ({"models": {"movielens-1m": OWN["models"]["my-model"]}}, "models.movielens-1m: config/datasets.yaml has"),
+        (
+            {**OWN, "models": {"my-ratings": OWN["models"]["my-model"]}},
+            "models.my-ratings: a data set of this study has",
+        ),
+        ({"datasets": {"x": {"title": "X", "source": []}}}, "datasets.x.source: unknown key; did you mean 'sources'?"),
+        (
+            {"datasets": {"x": {"title": "X", "sources": [{"hub": "a/b"}]}}},
+            "datasets.x.sources.0: needs exactly one of url",
+        ),
+        ({"datasets": {"a/b": OWN["datasets"]["my-ratings"]}}, "datasets.a/b: a name is made of letters, digits"),
+        ({"datasets": ["x"]}, "datasets: must be a valid dictionary"),
+    ],
+)
+def test_own_data_sets_and_models_that_are_refused(own, words):
+    with pytest.raises(FrugalError, match=re.escape(f"mine.yaml: {words}")):
+        load_study({**VALID, **own}, "mine.yaml")

@@ -1,5 +1,6 @@
 """Files are whole or absent."""
 
+import errno
 import json
 import os
 import subprocess
@@ -7,7 +8,18 @@ import sys
 
 import pytest
 
-from frugal.files import atomic_path, read_json, sha256_file, sha256_tree, write_json, write_text
+from frugal.data.source.download import locked
+from frugal.errors import FrugalError
+from frugal.files import (
+    _warn_of_no_locks,
+    atomic_path,
+    exclusive,
+    read_json,
+    sha256_file,
+    sha256_tree,
+    write_json,
+    write_text,
+)
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -50,6 +62,37 @@ def test_hashes(tmp_path):
     before = sha256_tree([tmp_path])
     (tmp_path / "a").rename(tmp_path / "b")
     assert sha256_tree([tmp_path]) != before
+
+
+@pytest.mark.parametrize("name", [".DS_Store", "._a", "Thumbs.db", "a~", ".a.swp", "#a#", ".#a"])
+def test_what_editors_and_file_managers_leave_does_not_count(tmp_path, name):
+    write_text(tmp_path / "a", "abc")
+    before = sha256_tree([tmp_path])
+    (tmp_path / name).write_text("x")
+    assert sha256_tree([tmp_path]) == before
+    (tmp_path / ".hidden").write_text("x")
+    assert sha256_tree([tmp_path]) != before
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_without_locks_there_is_one_warning_and_all_goes_on(tmp_path, monkeypatch, capfd, number):
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    _warn_of_no_locks.cache_clear()
+    with exclusive(tmp_path / "run", "training"), locked(tmp_path / "a.zip"):
+        write_text(tmp_path / "whole", "a")
+    assert (tmp_path / "whole").read_text() == "a"
+    assert capfd.readouterr().err.splitlines() == [
+        "warning: this file system has no locks: two processes that do the same at a time would disturb each other"
+    ]
+
+
+def test_a_held_folder_is_refused(tmp_path):
+    held = pytest.raises(FrugalError, match="another process is training here")
+    with exclusive(tmp_path, "training"), held, exclusive(tmp_path, "training"):
+        pass
 
 
 def test_json_is_written_for_people(tmp_path):

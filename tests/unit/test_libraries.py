@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from frugal.libraries import imports
+from frugal.run.libraries import imports
 
 SCRIPTS = Path(__file__).parents[2] / "workflow/scripts"
 
@@ -24,9 +24,9 @@ def test_a_language_model_loads_bitsandbytes_where_it_has_4_or_8_bits(quantizati
     code = f"""
 import sys
 sys.path.insert(0, {str(SCRIPTS)!r})
-from frugal.libraries import hide_bitsandbytes
+from frugal.run.libraries import hide_bitsandbytes
 hide_bitsandbytes({quantization!r}, {optim!r})
-import frugal.llm.training
+import frugal.llm.trainer
 print(*(name for name in ("bitsandbytes", "scipy", "datasets", "peft") if sys.modules.get(name)))
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,5 +1,6 @@
 """What a study asks of a machine, beside machines that torch describes as a test likes."""
 
+import re
 import shutil
 import sys
 import warnings
@@ -15,8 +16,8 @@ from frugal.config.registry import load_datasets, load_models
 from frugal.config.study import dump_yaml, plain, resolve
 from frugal.config.yaml_files import read_yaml
 from frugal.errors import FrugalError
-from frugal.hardware import memory_in_use
 from frugal.preflight import GPU, Finding, Machine, as_table, built_for, demand, gpu_findings, look_at_gpus
+from frugal.run.hardware import memory_in_use
 
 FULL = read_yaml("config/full.yaml")
 MODELS = load_models("config/models.yaml")
@@ -221,7 +222,8 @@ def test_disk_space_by_hand():
     fault = preflight.disk_finding(datasets, models, Path("data"), free=wanted - 1).fault
     assert fault == (
         "climate-reports, llama-3.2-1b, movielens-20m, smollm2-135m-instruct, tiny-random-llama will take about 6.2 GB "
-        "in data/, where 6.2 GB are free: make room, or make data a link to a larger disk"
+        "in data/, where 6.2 GB are free: make room, or run in a folder of a larger disk: "
+        "snakemake --directory <folder>"
     )
 
 
@@ -320,3 +322,30 @@ def test_training_goes_on_where_the_utilisation_is_not_known(monkeypatch, fault)
 def test_without_a_gpu_the_process_memory_alone_is_logged(monkeypatch):
     monkeypatch.setattr(torch, "cuda", SimpleNamespace(is_available=lambda: False))
     assert [*memory_in_use()] == ["rss_mb"]
+
+
+@pytest.mark.parametrize("path", [Path("Snakefile"), *sorted(Path("rules").glob("*.smk"))], ids=str)
+def test_rules_write_by_snakemakes_logger_alone(path):
+    """It may write from a thread of its own (the plugin `rich` does): `print` would write into its lines."""
+    assert not re.search(r"\bprint\(|\bsys\.std(out|err)\b", path.read_text(encoding="utf-8"))
+
+
+def test_the_memory_of_the_largest_job():
+    needs = {"train_language_model climate/tuned": 2400, "train_recommender ssept/ssept/1": 560}
+    assert preflight.memory_finding(needs, 2400, False).fault is None
+    assert preflight.memory_finding({}, 100, False) == Finding("memory of a job", "0 MB", "100 MB")
+    finding = preflight.memory_finding(needs, 2399, False)
+    assert (finding.needed, finding.found) == ("2400 MB (train_language_model climate/tuned)", "2399 MB")
+    assert finding.fault == (
+        "train_language_model climate/tuned needs about 2400 MB of memory, but only 2399 MB are free here: end other "
+        "programs, lower per_device_train_batch_size or evaluation.batch_size, take a smaller base_model, or try it "
+        "all the same with --resources mem_mb=2400"
+    )
+
+
+def test_a_limit_of_the_users_that_several_jobs_pass():
+    needs = {"a": 2400, "b": 560, "c": 501}
+    assert preflight.memory_finding(needs, 500, True).fault == (
+        "a needs about 2400 MB of memory (and 2 more jobs too much), but --resources mem_mb=500 allows less: raise it, "
+        "lower per_device_train_batch_size or evaluation.batch_size, take a smaller base_model"
+    )

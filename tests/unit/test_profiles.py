@@ -32,3 +32,9 @@ def test_every_training_has_a_walltime_of_its_own():
 def test_rules_hold_nothing_of_one_site():
     for name, text in TEXT.items():
         assert not re.search("slurm_|partition=|account|constraint=|qos", text), name
+
+
+@pytest.mark.parametrize("name", ["default", "slurm", "kubernetes"])
+def test_profiles_start_without_a_plugin_for_the_log_and_show_jobs(name):
+    assert "logger" not in profile(name)
+    assert "quiet" not in profile(name)

@@ -11,7 +11,7 @@ import yaml
 from frugal.config.registry import load_datasets, load_models
 from frugal.config.study import load_study
 from frugal.config.yaml_files import read_yaml
-from frugal.data import archives, download, fetch
+from frugal.data.source import archives, download, fetch
 from frugal.errors import FrugalError
 
 SOURCES = sorted(Path("workflow").rglob("*.py"))
@@ -79,7 +79,8 @@ def dangers(code: str) -> list[str]:
 @pytest.mark.parametrize("path", SOURCES, ids=str)
 def test_sources_run_no_code_from_data(path):
     found = dangers(path.read_text(encoding="utf-8"))
-    if path.name == "render.py":  # the page around a report, whose parts have been escaped for its format before
+    # The parts of a report's page have been escaped for its format before; a model card's template escapes by a filter.
+    if path.name in ("render.py", "model_card.py"):
         found = [line for line in found if "jinja2.Environment" not in line]
     assert not found
 
@@ -152,7 +153,8 @@ def with_key(data, *path, **keys):
     ids=".".join,
 )
 def test_no_study_can_ask_for_remote_code(path):
-    study = with_key(read_yaml("config/smoke.yaml"), *path, trust_remote_code=True)
+    place = ("experiments", *path) if path else ()
+    study = with_key(read_yaml("config/smoke.yaml"), *place, trust_remote_code=True)
     with pytest.raises(FrugalError, match=r"trust_remote_code: unknown key"):
         load_study(study, "smoke.yaml")
 
@@ -193,13 +195,10 @@ def model_with_code(tiny_model_folder, tmp_path):
 
 def test_code_beside_a_model_is_never_run(model_with_code, make_run, tmp_path):
     from frugal.llm.loading import load_base_model, load_tokenizer
-    from frugal.llm.plan import model_shape
 
-    entry = load_models("config/models.yaml")["tiny-random-llama"]
     for use in (
         lambda: load_base_model(model_with_code, make_run().model, "cpu"),
         lambda: load_tokenizer(model_with_code),
-        lambda: model_shape("model", entry, tmp_path),
     ):
         with pytest.raises(FrugalError):
             use()
@@ -257,5 +256,5 @@ def test_accepted_weaknesses_are_of_packages_in_the_lock_and_have_a_reason():
     for line in lines:
         advisory, package, reason = line.split(maxsplit=2)
         assert re.fullmatch(r"GHSA(-\w{4}){3}|PYSEC-\d+-\d+|CVE-\d+-\d+", advisory)
-        assert package in lock, f"{package} is no longer in the lock: take {advisory} out"
+        assert f"{package.lower()} \\" in lock, f"{package} is no longer in the lock: take {advisory} out"
         assert len(reason) > 40

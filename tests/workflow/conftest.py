@@ -55,8 +55,23 @@ class Checkout:
         """The jobs that Snakemake lists before it starts or plans them: rule -> jobs."""
         return {
             name.strip().replace(" ", "_"): int(count)
-            for name, count in re.findall(r"^ (\w[\w ]*?) {2,}(\d+) *$", text, re.MULTILINE)
+            for name, count in re.findall(r"^ ?(\w[\w ]*?) {2,}(\d+) *$", text, re.MULTILINE)
             if name.strip() not in ("total", "all")
+        }
+
+    def declared_memory(self, study: str) -> dict[tuple[str, str], int]:
+        """(rule, wildcards) -> mem_mb of every job of a study."""
+        # With a limit that cuts nothing down.
+        options = ("--workflow-profile", "none", "--dry-run", "--forceall", "--resources", "mem_mb=1000000")
+        result = self.snakemake(*options, "--configfile", study)
+        return {
+            (rule, wildcards): int(mb)
+            for rule, wildcards, mb in re.findall(
+                r"^(?:local)?rule (\w+):\n(?:    (?!wildcards|resources).*\n)*(?:    wildcards: (.*)\n)?"
+                r"(?:    (?!resources).*\n)*    resources: .*?mem_mb=(\d+)",
+                result.stdout + result.stderr,
+                re.MULTILINE,
+            )
         }
 
     def changed_plan(self, change) -> dict[str, int]:
@@ -78,13 +93,14 @@ class Checkout:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        deadline, path = time.monotonic() + 240, self.folder / log
-        while not (path.exists() and text in path.read_text()):
-            assert process.poll() is None, "the run ended before it could be killed"
-            assert time.monotonic() < deadline, f"the training never reached '{text}'"
-            time.sleep(0.01)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        path = self.folder / log
+        try:
+            while not (path.exists() and text in path.read_text()):
+                assert process.poll() is None, "the run ended before it could be killed"
+                time.sleep(0.01)
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
         assert not (self.folder / target).exists()
         self.snakemake("--configfile", study, "--", target)
         assert "training continues at step" in path.read_text()
@@ -94,12 +110,12 @@ class Checkout:
         one, other = load_file(self.folder / first), load_file(self.folder / second)
         return one.keys() == other.keys() and all(one[name].equal(other[name]) for name in one)
 
-    def study(self, name: str, change=None, base: str = "config/smoke.yaml") -> str:
-        """Write a study derived from another one; returns its path."""
+    def study(self, name: str, change=None, base: str = "config/smoke.yaml", **keys) -> str:
+        """Write a study derived from another one, with ``change`` of its experiments and other ``keys``; its path."""
         data = yaml.safe_load((self.folder / base).read_text(encoding="utf-8"))
-        data["study"] = name
+        data |= {"study": name, **keys}
         if change:
-            change(data)
+            change(data["experiments"])
         (self.folder / f"config/{name}.yaml").write_text(yaml.safe_dump(data, sort_keys=False), encoding="utf-8")
         return f"config/{name}.yaml"
 
@@ -130,7 +146,7 @@ def checkout(tmp_path_factory) -> Checkout:
 def smoke(checkout) -> Checkout:
     """The checkout with a finished smoke study."""
     checkout.variables = SECRETS
-    checkout.snakemake("--configfile", "config/smoke.yaml", timeout=900)
+    checkout.snakemake("--configfile", "config/smoke.yaml")
     checkout.variables = {}
     return checkout
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from frugal.config.study import read_study
 from frugal.versioning.stages import RULES, VersionedStudy
 
 pytestmark = pytest.mark.workflow
@@ -34,7 +35,7 @@ def dvc(checkout, *arguments, **options) -> str:
 def repro(checkout) -> str:
     """What `dvc repro` and the Snakemakes below it print, in the order of time."""
     command = f"PYTHONUNBUFFERED=1 {sys.executable} -m dvc repro 2>&1"
-    return checkout.run("sh", "-c", command, timeout=300).stdout
+    return checkout.run("sh", "-c", command).stdout
 
 
 def changes(checkout) -> list[str]:
@@ -105,7 +106,7 @@ def versioned(smoke, tmp_path_factory):
 def clone(versioned):
     """A fresh clone in which the report's needs have been pulled, and have the wildest file times."""
     clone = clone_of(versioned, versioned.folder.parent / "clone")
-    study = VersionedStudy.load(clone.folder / "config/smoke.yaml")
+    study = VersionedStudy(read_study(clone.folder / "config/smoke.yaml"))
     dvc(clone, "pull", *map(str, study.report_needs()))
     scramble_times(clone.folder / "data")
     scramble_times(clone.folder / "results")
@@ -130,16 +131,22 @@ def complete(reported):
 def test_every_rule_is_in_exactly_one_stage(checkout):
     listed = checkout.run("snakemake", "--list-rules", "--configfile", "config/smoke.yaml").stdout
     rules = re.findall(r"^(\w+)(?: \(.*\))?$", listed, re.MULTILINE)
-    assert sorted(rules) == sorted(rule for stage in RULES.values() for rule in stage)
+    study = VersionedStudy(read_study(checkout.folder / "config/smoke.yaml"))
+    assert sorted(rules) == sorted(rule for stage in RULES for rule in study.rules(stage))
 
 
 def test_the_pipeline_has_the_folders_of_the_stages(checkout):
     pipeline = yaml.safe_load((checkout.folder / "dvc.yaml").read_text(encoding="utf-8"))
-    study = VersionedStudy.load(checkout.folder / "config/config.yaml")
-    assert pipeline["vars"][0]["study"] == study.name
+    study = VersionedStudy(read_study(checkout.folder / "config/config.yaml"))
+    assert pipeline["vars"][0]["study"] == study.study.name
+    code = [str(study.code_file(stage)) for stage in RULES]
+    assert [
+        path.replace("${study}", "laptop") for out in pipeline["stages"].pop("code")["outs"] for path in out
+    ] == code
     for name, stage in pipeline["stages"].items():
-        outputs = {path.replace("${study}", study.name) for entry in stage["outs"] for path in entry}
-        gathered = {path for path in outputs if path.startswith(f"results/{study.name}/dvc/")}
+        assert f"results/${{study}}/dvc/code-{name}.json" in stage["deps"]
+        outputs = {path.replace("${study}", study.study.name) for entry in stage["outs"] for path in entry}
+        gathered = {path for path in outputs if path.startswith(f"results/{study.study.name}/dvc/")}
         assert outputs - gathered == set(map(str, study.outputs(name)))
         assert all(options["persist"] for entry in stage["outs"] for options in entry.values())
         assert str(study.jobs_file(name)) in gathered or name == "report"
@@ -157,14 +164,23 @@ def test_neither_data_nor_results_are_in_git(versioned):
     assert not [name for name in tracked if name.startswith(("data/", "results/"))]
 
 
-def test_dvc_repro_has_nothing_to_do(versioned):
-    assert "Data and pipelines are up to date" in dvc(versioned, "repro")
+def test_comments_leave_dvc_repro_nothing_to_do(versioned):
+    files = [versioned.folder / name for name in ("rules/common.smk", "workflow/scripts/frugal/llm/trainer.py")]
+    kept = [file.read_bytes() for file in files]
+    for file, text in zip(files, kept, strict=True):
+        file.write_bytes(b"# a comment\n" + text)
+    try:
+        log = repro(versioned)
+    finally:
+        for file, text in zip(files, kept, strict=True):
+            file.write_bytes(text)
+    assert re.findall(r"Running stage '(\w+)'", log) == ["code"]
     assert changes(versioned) == []
 
 
 def test_a_fresh_clone_makes_the_report_and_nothing_else(versioned, reported):
     log = (reported.folder.parent / "cached-report.log").read_text()
-    assert jobs(log, reported) == REPORT_JOBS
+    assert jobs(log, reported) == {"describe_study": 1, **REPORT_JOBS}
     assert contents(reported.folder / REPORT) == contents(versioned.folder / REPORT)
     assert not (reported.folder / "data/raw").exists()
     assert not (reported.folder / "data/models").exists()
@@ -223,7 +239,8 @@ def test_metrics_and_plots_are_shown(versioned):
 
 
 def test_everything_pulled_leaves_nothing_to_do(complete):
-    assert "Data and pipelines are up to date" in dvc(complete, "status")
+    for stage in RULES:
+        assert "Data and pipelines are up to date" in dvc(complete, "status", stage)
     assert changes(complete) == []
 
 
@@ -243,14 +260,15 @@ def test_one_changed_parameter_trains_one_model(versioned, complete):
     study = complete.folder / "config/smoke.yaml"
     text = study.read_text(encoding="utf-8")
     assert text.count("data: {max_users: 80}\n") == 1
-    changed = text.replace("data: {max_users: 80}\n", "data: {max_users: 80}\n      training: {num_train_epochs: 1}\n")
+    key = "data: {max_users: 80}\n"
+    changed = text.replace(key, f"{key}        training: {{num_train_epochs: 1}}\n")
     study.write_text(changed, encoding="utf-8")
     parameters = json.loads(dvc(complete, "params", "diff", "--json"))
     assert parameters == {
-        "config/smoke.yaml": {"ssept.variants.retrain.training.num_train_epochs": {"old": None, "new": 1}}
+        "config/smoke.yaml": {"experiments.ssept.variants.retrain.training.num_train_epochs": {"old": None, "new": 1}}
     }
     log = repro(complete)
-    data, train, report = (jobs(part, complete) for part in log.split("Running stage ")[1:])
+    _, data, train, report = (jobs(part, complete) for part in log.split("Running stage ")[1:])
     assert data == {}
     assert train.pop("write_run_config") >= 2  # config.yaml, settings/training.yaml
     assert train == {"train_recommender": 1, "evaluate_recommender": 1, "ssept": 1}
@@ -297,9 +315,9 @@ def test_an_s3_remote(own_remote, tmp_path, monkeypatch):
     try:
         host, port = server.get_host_and_port()
         endpoint = f"http://{host}:{port}"
-        requests.put(f"{endpoint}/frugal", timeout=10).raise_for_status()
+        requests.put(f"{endpoint}/frugal").raise_for_status()
         round_trip(own_remote, tmp_path, "s3://frugal/results", endpointurl=endpoint)
-        assert "<Key>results/files/md5/" in requests.get(f"{endpoint}/frugal", timeout=10).text
+        assert "<Key>results/files/md5/" in requests.get(f"{endpoint}/frugal").text
     finally:
         server.stop()
 
@@ -326,7 +344,7 @@ def sshd(tmp_path):
     with open(tmp_path / "sshd.log", "w") as log:
         process = subprocess.Popen([program, "-D", "-e", "-f", tmp_path / "sshd_config"], stderr=log)
     try:
-        for _ in range(100):
+        while True:
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", port)) == 0:
                     break

@@ -35,7 +35,7 @@ def deployed(checkout, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", f"{conda / 'bin'}:{os.environ['PATH']}")
         targets = [f"results/smoke/{run}" for run in RUNS]
-        result = own.snakemake("--sdm", "conda", "--configfile", "config/smoke.yaml", "--", *targets, timeout=900)
+        result = own.snakemake("--sdm", "conda", "--configfile", "config/smoke.yaml", "--", *targets)
     return own, conda, result.stdout + result.stderr
 
 
@@ -88,7 +88,7 @@ def test_the_container_recipe_is_that_of_the_environments(checkout):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_a_study_on_gpus_stops_before_it_begins_where_there_is_none(checkout):
-    study = checkout.study("on-gpus", lambda data: data["ssept"]["training"].update(gpus=1))
+    study = checkout.study("on-gpus", lambda experiments: experiments["ssept"]["training"].update(gpus=1))
     result = checkout.snakemake("--configfile", study, "--resources", "gpu=1", "--", "ssept", check=False)
     text = result.stdout + result.stderr
     assert result.returncode != 0

@@ -14,14 +14,14 @@ def failing(checkout, *arguments):
 
 
 def test_an_unknown_key_names_file_key_and_neighbour(checkout):
-    study = checkout.study("mistaken", lambda data: data["movie_preference"]["lora"].update(rr=8))
+    study = checkout.study("mistaken", lambda experiments: experiments["movie_preference"]["lora"].update(rr=8))
     text = failing(checkout, "--configfile", study)
-    assert "mistaken.yaml: movie_preference.lora.rr: unknown key" in text
+    assert "mistaken.yaml: experiments.movie_preference.lora.rr: unknown key" in text
 
 
 def test_a_mistake_in_a_variant_is_found_before_any_job(checkout):
-    def change(data):
-        data["movie_preference"]["variants"]["tuned"] = {"training": {"learning_rat": 1}}
+    def change(experiments):
+        experiments["movie_preference"]["variants"]["tuned"] = {"training": {"learning_rat": 1}}
 
     text = failing(checkout, "--configfile", checkout.study("mistaken", change))
     assert "movie_preference.variants.tuned.training.learning_rat: unknown key; did you mean 'learning_rate'?" in text
@@ -30,12 +30,17 @@ def test_a_mistake_in_a_variant_is_found_before_any_job(checkout):
 @pytest.mark.parametrize(
     ("key", "message"),
     [
-        ("dataset", "movie_preference.dataset: 'movielens-100' is not known; known: amazon-electronics-2014, "),
-        ("base_model", "movie_preference.base_model: 'movielens-100' is not known; known: llama-3-8b"),
+        (
+            "dataset",
+            "experiments.movie_preference.dataset: 'movielens-100' is not known; known: amazon-",
+        ),
+        ("base_model", "experiments.movie_preference.base_model: 'movielens-100' is not known; known: llama-3-8b"),
     ],
 )
 def test_an_unknown_data_set_or_model(checkout, key, message):
-    study = checkout.study("mistaken", lambda data: data["movie_preference"].update({key: "movielens-100"}))
+    study = checkout.study(
+        "mistaken", lambda experiments: experiments["movie_preference"].update({key: "movielens-100"})
+    )
     assert message in failing(checkout, "--configfile", study)
 
 
@@ -46,12 +51,14 @@ def test_a_key_given_twice(checkout):
 
 
 def test_an_unknown_local_path(checkout):
-    study = checkout.study("mistaken", lambda data: data.update(local_paths={"movielens": "/x"}))
+    study = checkout.study("mistaken", local_paths={"movielens": "/x"})
     assert "local_paths.movielens: no data set or model has this name" in failing(checkout, "--configfile", study)
 
 
 def test_a_gated_model_without_a_token_stops_before_the_first_job(checkout):
-    study = checkout.study("gated", lambda data: data["movie_preference"].update(base_model="llama-3.2-1b"))
+    study = checkout.study(
+        "gated", lambda experiments: experiments["movie_preference"].update(base_model="llama-3.2-1b")
+    )
     checkout.snakemake("--configfile", study, "--dry-run")  # a plan needs no token
     text = failing(checkout, "--configfile", study, "--", "movie_preference")
     assert "llama-3.2-1b" in text
@@ -60,5 +67,5 @@ def test_a_gated_model_without_a_token_stops_before_the_first_job(checkout):
 
 
 def test_unsloth_without_a_gpu_says_what_to_set(checkout):
-    study = checkout.study("unsloth", lambda data: data["movie_preference"].update(backend="unsloth"))
+    study = checkout.study("unsloth", lambda experiments: experiments["movie_preference"].update(backend="unsloth"))
     assert "backend 'unsloth' needs a GPU: set training.gpus" in failing(checkout, "--configfile", study)

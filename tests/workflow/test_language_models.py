@@ -85,18 +85,18 @@ def test_the_report_has_no_placeholder(smoke):
 
 
 def test_one_key_of_one_variant_reruns_that_variant(smoke):
-    def change(data):
-        data["wikitext"]["variants"]["continuous"]["training"] = {"learning_rate": 0.002}
+    def change(experiments):
+        experiments["wikitext"]["variants"]["continuous"]["training"] = {"learning_rate": 0.002}
 
     plan = smoke.changed_plan(change)
     assert plan["train_language_model"] == 1
     assert plan["evaluate_language_model"] == 1
-    assert not {"pack_blocks", "prepare_documents", "train_movie_preference", "climb_memory_ladder"} & set(plan)
+    assert not {"pack_blocks", "prepare_documents", "train_preference", "climb_memory_ladder"} & set(plan)
 
 
 def test_filled_sheets_train_nothing(smoke):
-    def change(data):
-        data["climate"]["rating"] = {"sheets": ["results/smoke/climate/rating/sheet.csv"]}
+    def change(experiments):
+        experiments["climate"]["rating"] = {"sheets": ["results/smoke/climate/rating/sheet.csv"]}
 
     plan = smoke.changed_plan(change)
     assert plan["read_ratings"] == 1
@@ -104,8 +104,8 @@ def test_filled_sheets_train_nothing(smoke):
 
 
 def test_killed_and_continued_equals_uninterrupted(smoke):
-    def longer(data):
-        data["climate"]["training"]["num_train_epochs"] = 12
+    def longer(experiments):
+        experiments["climate"]["training"]["num_train_epochs"] = 12
 
     def target(study):
         return f"results/{study}/climate/tuned/adapter"
@@ -118,8 +118,8 @@ def test_killed_and_continued_equals_uninterrupted(smoke):
 
 
 def test_a_data_set_of_the_wrong_kind_is_named(checkout):
-    def change(data):
-        data["climate"]["dataset"] = "movielens-100k"
+    def change(experiments):
+        experiments["climate"]["dataset"] = "movielens-100k"
 
     result = checkout.snakemake("-n", "--configfile", checkout.study("wrong", change), check=False)
     assert "climate.dataset: 'movielens-100k' does not hold texts or PDFs" in result.stdout + result.stderr

@@ -62,9 +62,10 @@ def test_models_and_adapters_are_what_they_should_be(smoke):
 def test_a_warm_start_says_what_it_took(smoke):
     log = (smoke.folder / "logs/smoke/train_ssept/retrain/1.log").read_text()
     assert "loaded   blocks.0.up.weight" in log
-    assert "user_embedding.weight" in log
+    assert "users    60 rows copied by id, 20 new here, 0 not in this data" in log
     report = json.loads((smoke.folder / "results/smoke/ssept/retrain/seeds/1/training.json").read_text())["warm_start"]
-    assert [entry["name"] for entry in report["skipped"]] == ["user_embedding.weight"]
+    assert report["skipped"] == []
+    assert report["rows"]["items"] == {"copied": 1682, "new": 0, "left_out": 0}
 
 
 def test_efficiency_is_measured(smoke):
@@ -81,19 +82,19 @@ def test_the_memory_in_use_is_logged(smoke):
 
 
 def test_one_key_of_one_variant_reruns_that_variant(smoke):
-    def change(data):
-        data["bert4rec"]["variants"]["sasrec"]["training"] = {"learning_rate": 0.002}
+    def change(experiments):
+        experiments["bert4rec"]["variants"]["sasrec"]["training"] = {"learning_rate": 0.002}
 
     plan = smoke.changed_plan(change)
     assert plan["train_recommender"] == 1
     assert plan["evaluate_recommender"] == 1
     assert plan["write_report"] == 1
-    assert not {"partition_interactions", "score_recommender_baselines", "train_movie_preference"} & set(plan)
+    assert not {"partition_interactions", "score_recommender_baselines", "train_preference"} & set(plan)
 
 
 def test_a_key_of_the_evaluation_trains_nothing(smoke):
-    def change(data):
-        data["ssept"]["evaluation"]["sampled_negatives"] = 30
+    def change(experiments):
+        experiments["ssept"]["evaluation"]["sampled_negatives"] = 30
 
     plan = smoke.changed_plan(change)
     assert plan["evaluate_recommender"] == 2
@@ -102,8 +103,10 @@ def test_a_key_of_the_evaluation_trains_nothing(smoke):
 
 
 def test_killed_and_continued_equals_uninterrupted(smoke):
-    def longer(data):
-        data["ssept"]["variants"] = {"ssept": {"training": {"num_train_epochs": 12, "early_stopping_patience": 12}}}
+    def longer(experiments):
+        experiments["ssept"]["variants"] = {
+            "ssept": {"training": {"num_train_epochs": 12, "early_stopping_patience": 12}}
+        }
 
     def target(study):
         return f"results/{study}/ssept/ssept/seeds/1/model"

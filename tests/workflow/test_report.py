@@ -11,10 +11,8 @@ import pandas as pd
 import pytest
 from pypdf import PdfReader
 
-from frugal.report.claims import LAYOUTS as CLAIMS
 from frugal.report.latex import can_compile
-from frugal.report.render import SECTIONS
-from frugal.report.study.layouts import LAYOUTS as STUDY
+from frugal.report.results import Results
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 trace = importlib.import_module("tracing.trace")
@@ -33,9 +31,8 @@ def test_every_table_number_comes_from_a_result_file(smoke):
 
 
 def test_every_format_shows_these_numbers(smoke):
-    layouts = CLAIMS | STUDY | {name: layout for module in SECTIONS.values() for name, layout in module.LAYOUTS.items()}
-    labels = {name: {column.label: column.name for column in layout.columns} for name, layout in layouts.items()}
-    faults, number = trace.shown_faults(smoke.folder / "results/smoke/report", labels)
+    headings = trace.headings(Results.read(smoke.folder / "results/smoke/study.yaml", smoke.folder / "data"))
+    faults, number = trace.shown_faults(smoke.folder / "results/smoke/report", headings)
     assert faults == []
     assert number > 1500
 
@@ -71,36 +68,33 @@ def test_another_machine_stands_beside_this_one(smoke):
     source, other = smoke.folder / "results/smoke/climate", smoke.folder / "elsewhere/climate"
     for run in ("base", "tuned"):
         shutil.copytree(source / run, other / run)
-    report = smoke.folder / "beside"
+    report = smoke.folder / "results/smoke/beside"
     shutil.copytree(smoke.folder / "results/smoke/report", report)
     threat = "Its 'settings' were chosen in a test; 100 % {of} $them."
 
-    def compare(data):
-        data["report"] = {"compare": {"a server": "elsewhere"}, "threats": [threat]}
-
+    keys = {"compare": {"a server": str(smoke.folder / "elsewhere")}, "threats": [threat]}
     config = smoke.folder / "config/smoke.yaml"
     original = config.read_text()
     try:
-        # The profile's logger does not show commands.
-        options = ("-n", "--printshellcmds", "--workflow-profile", "none")
-        plan = smoke.snakemake(*options, "--configfile", smoke.study("smoke", compare))
+        options = ("-n", "--printshellcmds")
+        plan = smoke.snakemake(*options, "--configfile", smoke.study("smoke", report=keys))
     finally:
         config.write_text(original)
     text = plan.stdout + plan.stderr
     planned = set(re.findall(r"^(?:local)?rule (\w+):", text, re.MULTILINE)) - {"tables", "report", "all"}
-    assert {"make_tables", "write_report"} <= planned <= {"make_tables", "write_report", "compile_report"}
-    for script in ("make_tables", "write_report"):
+    planned -= {"compile_report"}
+    assert planned == {"describe_study", "make_tables", "plot_figures", "write_report"}
+    for script in ("write_study", "make_tables", "write_report"):
         command = next(line for line in text.splitlines() if f"python workflow/scripts/{script}.py" in line)
         command = command.removeprefix("Shell command: ").partition(" 2>&1")[0]
-        smoke.run("bash", "-c", command.replace("results/smoke/report", "beside"))
+        smoke.run("bash", "-c", command.replace("smoke/report", "smoke/beside").replace("study.yaml", "beside.yaml"))
     rows = pd.read_csv(report / "tables/across_climate.csv")
     assert rows["study"].tolist() == ["smoke", "a server"] * 2
     assert rows["settings"].dropna().tolist() == ["the same"] * 2
     text = (report / "report.md").read_text()
-    assert "Climate documents, tuned, a server against smoke: 1 times the speed in training" in text
+    assert "Language model on climate documents, tuned, a server against smoke: 1 times the speed in training" in text
     assert "- Its 'settings' were chosen in a test; 100 % {of} $them." in text.replace("\\", "")
-    others = {"a server": smoke.folder / "elsewhere"}
-    study = studies.Study(smoke.folder / "results/smoke", smoke.folder / "data", others)
+    study = studies.Study(smoke.folder / "results/smoke", smoke.folder / "data", file="beside.yaml")
     assert trace.faults(report, study)[0] == []
 
 
@@ -112,7 +106,7 @@ def test_another_machine_stands_beside_this_one(smoke):
     ],
 )
 def test_a_folder_that_cannot_be_compared_is_named(smoke, folder, message):
-    study = smoke.study("compared", lambda data: data.update(report={"compare": {"other": folder}}))
+    study = smoke.study("compared", report={"compare": {"other": folder}})
     result = smoke.snakemake("-n", "--configfile", study, check=False)
     assert result.returncode
     assert message in result.stdout + result.stderr

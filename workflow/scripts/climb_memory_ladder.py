@@ -1,8 +1,8 @@
-"""The memory ladder: memory and speed of each rung, and the largest batch under the budget.
+"""The memory ladder: memory and speed of each rung, and the largest batch within the budget.
 
-Each measurement runs in a process of its own. On the CPU this script watches that process and stops it when
-its resident memory passes the budget: a limit on address space (ulimit -v) would count what is never touched.
-On a GPU the process limits itself. A process that memory ends is a data point; one that fails otherwise, an error.
+Each measurement runs in a separate process. On the CPU this script watches that process and stops it when its resident
+memory exceeds the budget: a limit on address space (ulimit -v) would count memory that is never touched. On a GPU the
+process limits itself. A process that runs out of memory is a data point; one that fails otherwise is an error.
 """
 
 import argparse
@@ -23,14 +23,16 @@ from frugal.config.study import plain
 from frugal.errors import FrugalError, run_script
 from frugal.files import read_json, sha256_file, sha256_tree, write_json
 from frugal.fingerprint import code_hash, fingerprint
-from frugal.hardware import describe_hardware
-from frugal.llm.ladder import Probe, Rung, climb, search_largest_batch, upwards
+from frugal.llm.memory.ladder import Probe, Rung, climb, search_largest_batch, upwards
+from frugal.run.device import is_emulated, resolve_compute_dtype
+from frugal.run.hardware import describe_hardware
+from frugal.run.progress import PROGRESS
 
 CHILD = Path(__file__).with_name("measure_memory.py")
 POLL_SECONDS = 0.05
-#: Memory has gaps, and more of them, the larger the batch: what a guess adds to the estimate.
+#: Factor that a guess adds to the estimate: memory has gaps, and more of them for larger batches.
 MARGIN = 1.05
-#: What a rung has where memory ended its measurement.
+#: The figures of a rung that ran out of memory.
 UNKNOWN = dict.fromkeys(
     (
         "peak_mb",
@@ -46,7 +48,7 @@ UNKNOWN = dict.fromkeys(
 
 
 class Ladder:
-    """What the measurements of all rungs share: the model, the blocks, the settings, and a folder for their files."""
+    """The measurements of all rungs: their model, blocks, settings, and a folder for their files."""
 
     def __init__(self, base_model: Path, blocks: Path, ladder: LadderSettings, length: int, device: str, work: Path):
         from transformers import AutoConfig
@@ -59,7 +61,7 @@ class Ladder:
         work.mkdir(parents=True, exist_ok=True)
 
     def estimate(self, rung: Rung, batch_size: int) -> Any:
-        from frugal.llm.memory import estimate
+        from frugal.llm.memory.estimate import estimate
 
         return estimate(
             self.config,
@@ -70,15 +72,15 @@ class Ladder:
             device=self.device,
         )
 
-    def measure_apart(self, rung: Rung, sizes: list[int], measure: bool = False) -> list[dict[str, Any]]:
-        """Tries of ascending batch sizes under the budget in one process, up to the first that does not fit.
+    def measure_in_process(self, rung: Rung, sizes: list[int], measure: bool = False) -> list[dict[str, Any]]:
+        """Measure ascending batch sizes within the budget in one process, up to the first that does not fit.
 
         Args:
-            measure: begin with the measurement of the rung itself, to which the budget does not apply. It shares
-                the process because most of a small model's measurement is the start of its process.
+            measure: begin with the measurement of the rung itself, without the budget. It shares the process because
+                starting the process takes most of a small model's measurement.
 
         Raises:
-            FrugalError: the process ended for another reason than memory.
+            FrugalError: the process failed for another reason than memory.
         """
         settings, output, log = (self.work / f"{rung.name}.{end}" for end in ("settings.json", "out.json", "log"))
         write_json(settings, {"run": plain(rung.run), "method": rung.method})
@@ -88,12 +90,12 @@ class Ladder:
         if measure:
             command += ["--batch-size", self.ladder.batch_size, "--steps", self.ladder.steps]
         if sizes:
-            # A fully trained model has its optimiser's states from its second step on; an adapter's are small.
+            # With full fine-tuning, the optimiser's states exist from the second step on; an adapter's are small.
             command += ["--search", *sizes, "--search-steps", 2 if rung.method == "full" else 1]
             command += ["--memory-budget-mb", self.ladder.memory_budget_mb]
 
         def budget_mb() -> float | None:
-            """What the process may take now; nothing stops a measurement, nor what is about to end by itself."""
+            """The memory that the process may use now; None while it measures and when it is about to end."""
             if self.device != "cpu" or not sizes:
                 return None
             done = read_json(output) if output.exists() else []
@@ -101,12 +103,13 @@ class Ladder:
                 return None
             return self.ladder.memory_budget_mb
 
+        requested = [*([self.ladder.batch_size] if measure else []), *sizes]
+        PROGRESS.begin(f"ladder: {rung.name}: measuring batch size {', '.join(map(str, requested))}")
         code, peak, stopped = watch([str(part) for part in command], log, budget_mb)
-        asked = [*([self.ladder.batch_size] if measure else []), *sizes]
         results = read_json(output) if output.exists() else []
-        if len(results) == len(asked) or (results and not results[-1]["fits"]):
+        if len(results) == len(requested) or (results and not results[-1]["fits"]):
             return results
-        batch_size = asked[len(results)]
+        batch_size = requested[len(results)]
         if stopped or code in (-signal.SIGKILL, 128 + signal.SIGKILL):
             reached = peak if self.device == "cpu" else None
             return [*results, {"batch_size": batch_size, "fits": False, "killed": True, "peak_mb": reached}]
@@ -118,16 +121,17 @@ class Ladder:
         """A row of measurements.json.
 
         Args:
-            shift: MB by which the estimate is expected to fall short.
+            shift: MB by which the estimate is expected to be too low.
         """
         ladder, limit = self.ladder, self.ladder.largest_batch_limit
         sizes = []
         if ladder.search and ladder.batch_size < limit:
             sizes = upwards(self.guess(rung, shift, ladder.batch_size, limit + 1), limit + 1)
-        measured, *found = self.measure_apart(rung, sizes, measure=True)
+        measured, *found = self.measure_in_process(rung, sizes, measure=True)
         row = {
             "rung": rung.name,
             "changed": rung.changed,
+            "emulated": is_emulated(rung.run.model.compute_dtype, self.device),
             **{key: measured.get(key) for key in UNKNOWN},
             "estimate": self.estimate(rung, ladder.batch_size).as_dict(),
             "largest_batch": None,
@@ -144,9 +148,9 @@ class Ladder:
         return row
 
     def guess(self, rung: Rung, shift: float, low: int, high: int) -> int:
-        """The largest batch below ``high`` that should fit by the shifted estimate, at least the one after ``low``.
+        """The largest batch below ``high`` that should fit by the shifted estimate, at least ``low`` + 1.
 
-        A guess that is too low costs a step more, one that is too high a process more: so it is on the low side.
+        A guess that is too low costs another step, one that is too high another process: so it errs on the low side.
         """
         guess = low
         while (
@@ -158,7 +162,7 @@ class Ladder:
     def search(
         self, rung: Rung, peak_mb: float | None, found: list[dict[str, Any]]
     ) -> tuple[int, list[dict[str, Any]]]:
-        """The largest batch under the budget, and all tries: the rung's own measurement, ``found``, and more."""
+        """The largest batch within the budget, and all probes: the rung's own, those in ``found``, and further ones."""
         budget, limit, known = self.ladder.memory_budget_mb, self.ladder.largest_batch_limit, self.ladder.batch_size
         fits = peak_mb is not None and peak_mb <= budget
         low, high = (min(known, limit), limit + 1) if fits else (0, min(known, limit + 1))
@@ -169,7 +173,7 @@ class Ladder:
         shift = 0 if peak_mb is None else peak_mb - self.estimate(rung, known).total
 
         def probe(sizes: list[int]) -> list[Probe]:
-            return [as_probe(one) for one in self.measure_apart(rung, sizes)]
+            return [as_probe(one) for one in self.measure_in_process(rung, sizes)]
 
         largest, more = search_largest_batch(probe, self.guess(rung, shift, low, high), low, high)
         return largest, [vars(one) for one in (*tried, *more)]
@@ -180,14 +184,15 @@ def as_probe(found: dict[str, Any]) -> Probe:
 
 
 def watch(command: list[str], log: Path, budget_mb: Callable[[], float | None]) -> tuple[int, float | None, bool]:
-    """Run ``command``, and kill it when its resident memory has passed what ``budget_mb`` says at that moment.
+    """Run ``command``, and kill it when its resident memory exceeds the current ``budget_mb()``.
 
     Returns:
-        Exit code; the highest resident memory seen, MB, None where the system does not tell; whether it was killed.
+        Exit code; the highest resident memory seen, MB (None where the system does not report it); whether it was
+        killed.
     """
     peak, stopped = None, False
     with open(log, "w", encoding="utf-8") as stream:
-        # Compilation starts processes of its own: in one session, all are stopped together.
+        # Compilation starts child processes: in one session, all are stopped together.
         process = subprocess.Popen(command, stdout=stream, stderr=stream, start_new_session=True)
         try:
             while process.poll() is None:
@@ -206,7 +211,7 @@ def watch(command: list[str], log: Path, budget_mb: Callable[[], float | None]) 
 
 
 def resident_peak_mb(pid: int) -> float | None:
-    """Peak resident memory of another process so far, MB; None when it has ended, or on a system without /proc."""
+    """Peak resident memory of another process so far, MB; None if it has ended, or on a system without /proc."""
     with suppress(OSError):
         for line in Path(f"/proc/{pid}/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
@@ -215,18 +220,17 @@ def resident_peak_mb(pid: int) -> float | None:
 
 
 def conclusion(rows: list[dict[str, Any]], ladder: LadderSettings) -> str | None:
-    """What to do where no rung fits the budget; None where one does."""
+    """What to do if no rung fits the budget; None if one does."""
     if not ladder.search or any(row["largest_batch"] for row in rows):
         return None
-    told = f"no rung fits ladder.memory_budget_mb ({ladder.memory_budget_mb} MB)"
-    measured = [row for row in rows if row["peak_mb"] is not None]
-    if not measured:
-        return f"{told}, nor this machine's memory: lower ladder.batch_size or choose a smaller model"
-    least = min(measured, key=lambda row: row["peak_mb"])
+    problem = f"no rung fits ladder.memory_budget_mb ({ladder.memory_budget_mb} MB)"
+    finished = [row for row in rows if row["peak_mb"] is not None]
+    if not finished:
+        return f"{problem}, nor this machine's memory: lower ladder.batch_size or choose a smaller model"
+    least = min(finished, key=lambda row: row["peak_mb"])
     blocks = "1 block" if ladder.batch_size == 1 else f"{ladder.batch_size} blocks"
-    return (
-        f"{told}; the least that was measured is {least['peak_mb']:.0f} MB ({least['rung']}, {blocks} a step): raise it"
-    )
+    measured = f"{least['peak_mb']:.0f} MB ({least['rung']}, {blocks} a step)"
+    return f"{problem}; the least that was measured is {measured}: raise it"
 
 
 def main() -> None:
@@ -243,11 +247,10 @@ def main() -> None:
         raise FrugalError(f"--settings: not JSON: {error}") from None
     run = validate(LanguageModelingRun, settings.get("run"), file="--settings", prefix=("run",))
     ladder = validate(LadderSettings, settings.get("ladder"), file="--settings", prefix=("ladder",))
-    # A measurement would outlive this process: leave by way of the cleaning up.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 
     device = "cuda" if run.training.gpus else "cpu"
     climber = Ladder(args.base_model, args.blocks, ladder, run.corpus.block_length, device, args.work)
+    run, _ = resolve_compute_dtype(run, device)
     hardware, rungs = describe_hardware(), climb(run)
     inputs = [
         plain(ladder, set(type(ladder).model_fields) - {"rungs"}),
@@ -265,7 +268,7 @@ def main() -> None:
         rows.append(read_json(kept))
         if rows[-1]["peak_mb"] is not None:
             shift = rows[-1]["peak_mb"] - rows[-1]["estimate"]["total"]
-        print(f"ladder: {name}: {tell(rows[-1], ladder)}", file=sys.stderr, flush=True)
+        PROGRESS.say(f"ladder: {name}: {summary(rows[-1], ladder)}")
     note = conclusion(rows, ladder)
     if note:
         print(f"ladder: {note}", file=sys.stderr)
@@ -274,16 +277,16 @@ def main() -> None:
     write_json(args.output, {**about, **limits, "rungs": rows})
 
 
-def tell(row: dict[str, Any], ladder: LadderSettings) -> str:
-    """A rung in a line of the log."""
+def summary(row: dict[str, Any], ladder: LadderSettings) -> str:
+    """A line of the log about a rung."""
     if row["error"]:
         return row["error"]
-    words = (
+    line = (
         f"{row['peak_mb']:.0f} MB (estimated {row['estimate']['total']:.0f}), {row['tokens_per_second']:.0f} tokens/s"
     )
     if ladder.search:
-        words += f", largest batch {row['largest_batch']}"
-    return words
+        line += f", largest batch {row['largest_batch']}"
+    return line
 
 
 if __name__ == "__main__":

@@ -7,36 +7,46 @@ from pathlib import Path
 
 import pandas as pd
 
-from frugal.data.blocks import TEXTS
 from frugal.data.prepared import read_columns
 from frugal.errors import run_script
 from frugal.files import atomic_path, write_text
-from frugal.hardware import choose_device, keep_freed_memory
-from frugal.libraries import hide_bitsandbytes, imports
-from frugal.llm.evaluation import evaluation_parser, load_for_evaluation, memory_metrics, write_evaluation
-from frugal.runs import load_run
+from frugal.kinds import LANGUAGE_MODELING
+from frugal.llm.blocks import TEXTS
+from frugal.llm.evaluation import (
+    choose_compute_dtype,
+    evaluation_parser,
+    load_for_evaluation,
+    memory_metrics,
+    write_evaluation,
+)
+from frugal.llm.positions import check_lengths
+from frugal.run.hardware import keep_freed_memory
+from frugal.run.libraries import hide_bitsandbytes, imports
+from frugal.run.outputs import load_run, run_name
 
 
 def main() -> None:
     parser = evaluation_parser(__doc__)
-    parser.add_argument("--experiment", required=True, help="wikitext or climate")
     parser.add_argument("--documents", required=True, type=Path, help="output: one row a test document, Parquet")
     parser.add_argument("--answers", required=True, type=Path, help="output: one line a prompt, JSONL")
     args = parser.parse_args()
     keep_freed_memory()
-    run = load_run(args.config, args.experiment)
+    run = load_run(args.config, LANGUAGE_MODELING)
+    check_lengths(args.base_model, {"evaluation.context_length": run.evaluation.context_length})
     test = read_test(args.test)
     hide_bitsandbytes(run.model.quantization)
 
     with imports():
         from frugal.llm.answering import continue_prompts
+        from frugal.llm.forward_check import check_scoring
         from frugal.llm.loading import mixed_precision
-        from frugal.llm.perplexity import bos_token, intervals, metrics, score
+        from frugal.llm.perplexity import bos_token, intervals, metrics, score, window_logits
 
-    device = choose_device(min(1, run.training.gpus))
+    run, choice, device = choose_compute_dtype(args, run)
     model, tokenizer, base_model_mb = load_for_evaluation(args.base_model, args.adapter, run, device)
     bos = bos_token(tokenizer, run.evaluation)
     with mixed_precision(model, run.model, device):
+        check_scoring(model, run.model, test["input_ids"], window_logits)
         start = time.perf_counter()
         table = score(model, test, run.evaluation, tokenizer.pad_token_id, bos)
         seconds = time.perf_counter() - start
@@ -47,8 +57,8 @@ def main() -> None:
     with atomic_path(args.documents) as temporary:
         table.to_parquet(temporary, index=False)
     write_text(args.answers, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in answers))
-    write_evaluation(args, run, values, intervals(table, run.evaluation.bootstrap_samples, run.seed))
-    name = f"{args.experiment}/{args.metrics.parent.name}"
+    write_evaluation(args, run, choice, values, intervals(table, run.evaluation.bootstrap_samples, run.seed))
+    name = run_name(args.metrics.parent)
     print(f"{name}: perplexity {values['perplexity']:.2f} on {values['tokens']} tokens", file=sys.stderr)
 
 

@@ -4,18 +4,17 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from frugal.config.study import RECOMMENDERS
 from frugal.errors import run_script
 from frugal.files import atomic_path, read_json, sha256_file, sha256_tree
-from frugal.hardware import choose_device, keep_freed_memory, provenance
-from frugal.libraries import hide_unused, imports
+from frugal.kinds import RECOMMENDATION
 from frugal.recsys.shards import read_split
-from frugal.runs import load_run
+from frugal.run.hardware import choose_device, keep_freed_memory, provenance
+from frugal.run.libraries import hide_unused, imports
+from frugal.run.outputs import load_run
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--experiment", required=True, choices=RECOMMENDERS)
     parser.add_argument("--config", required=True, help="the run's settings/evaluation.yaml")
     parser.add_argument("--sequences", required=True, type=Path, help="folder of NPZ shards")
     parser.add_argument("--models", required=True, nargs="+", type=Path, help="one folder for each seed, in order")
@@ -24,7 +23,7 @@ def main() -> None:
     parser.add_argument("--metrics", required=True, type=Path, help="output: metrics.json")
     parser.add_argument("--predictions", required=True, type=Path, help="output: one row a seed and user, Parquet")
     args = parser.parse_args()
-    run = load_run(args.config, args.experiment)
+    run = load_run(args.config, RECOMMENDATION)
     hide_unused(run.adapter.method)
     keep_freed_memory()
 
@@ -33,7 +32,8 @@ def main() -> None:
         import torch
 
         from frugal.recsys.adapters import load_trained
-        from frugal.recsys.evaluation import evaluate, summarise_seeds, write_ranking_metrics
+        from frugal.recsys.evaluation import evaluate
+        from frugal.recsys.seeds import describe_targets, summarise_seeds, write_ranking_metrics
 
     device = choose_device(min(1, run.training.gpus))
     torch.set_num_threads(run.training.threads)
@@ -50,25 +50,32 @@ def main() -> None:
             run.evaluation.batch_size,
             seed=seed,
             sampled_negatives=run.evaluation.sampled_negatives,
+            history=run.evaluation.history,
         )
     with atomic_path(args.predictions) as temporary:
         frames = [evaluation.to_frame(seed) for seed, evaluation in evaluations.items()]
         pd.concat(frames).to_parquet(temporary, index=False)
     write_ranking_metrics(
         args.metrics,
-        summarise_seeds(evaluations, run.evaluation.bootstrap_samples, run.seeds[0]),
+        summarise_seeds(evaluations, run.evaluation.bootstrap_samples, run.seeds[0])
+        | describe_targets(split, run.evaluation.history),
         mean_record([read_json(path) for path in args.training]),
         provenance(run.seeds[0], {"config": sha256_file(args.config), "sequences": sha256_tree([args.sequences])}),
     )
 
 
 def mean_record(records: list[dict[str, Any]]) -> dict[str, Any]:
-    """The means over seeds of what is a number in every record, and the records themselves."""
+    """Means over seeds of what is a number in every record, texts that all share, and the records themselves."""
     numbers = [
         name for name in records[0] if name != "seed" and all(type(record[name]) in (int, float) for record in records)
     ]
     means = {name: sum(record[name] for record in records) / len(records) for name in numbers}
-    return means | {"by_seed": {str(record["seed"]): record for record in records}}
+    words = {
+        name: value
+        for name, value in records[0].items()
+        if isinstance(value, str) and all(record[name] == value for record in records)
+    }
+    return words | means | {"by_seed": {str(record["seed"]): record for record in records}}
 
 
 if __name__ == "__main__":

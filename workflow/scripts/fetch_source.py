@@ -4,13 +4,13 @@ import argparse
 from pathlib import Path
 
 from frugal.config.registry import load_entry
-from frugal.data.fetch import fetch
+from frugal.data.source.fetch import fetch
 from frugal.errors import run_script
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--table", type=Path, required=True, help="config/datasets.yaml or config/models.yaml")
+    parser.add_argument("--table", required=True, help="a table of config/, or its content as JSON")
     parser.add_argument("--name", required=True, help="the entry's name in the table")
     parser.add_argument("--output", type=Path, required=True, help="the folder to make")
     parser.add_argument("--local-path", type=Path, help="an archive or folder that you have; no network is used")

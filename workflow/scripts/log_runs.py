@@ -4,8 +4,8 @@ import argparse
 from pathlib import Path
 
 from frugal.errors import FrugalError, run_script
-from frugal.run_log import log_study
-from frugal.tracking import store_uri
+from frugal.run.mlflow_store import log_study
+from frugal.run.tracking import store_uri
 
 
 def main() -> None:
@@ -18,7 +18,7 @@ def main() -> None:
     try:
         counts = log_study(args.results, args.store)
     except ImportError as error:
-        install = "pip install -r envs/trackers.txt -c envs/requirements.txt"
+        install = "pip install --no-deps -r envs/trackers.txt"
         raise FrugalError(f"{error.name} is not installed: {install}") from None
     print(f"{args.store}: {counts['logged']} runs logged, {counts['there']} were there")
 

@@ -11,15 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from frugal.config.errors import validate
-from frugal.config.recommenders import EPOCH_SAMPLES, EfficiencySettings, RecommenderRun
+from frugal.config.recommendation import EPOCH_SAMPLES, EfficiencySettings, RecommendationRun
 from frugal.errors import FrugalError, first_line, run_script
 from frugal.files import write_json
-from frugal.hardware import choose_device, describe_hardware, keep_freed_memory, package_versions
-from frugal.libraries import hide_unused, imports
+from frugal.run.hardware import choose_device, describe_hardware, keep_freed_memory, package_versions
+from frugal.run.libraries import hide_unused, imports
+from frugal.run.progress import PROGRESS
 
 #: What a row has where the measurement failed.
 UNKNOWN = dict.fromkeys(
     (
+        "emulated",
         "parameters",
         "trainable_parameters",
         "trainable_share",
@@ -40,7 +42,7 @@ def measure_here(settings: dict[str, Any], size: str, mode: str) -> dict[str, An
     """The row of one measurement, made in this process; of one that failed, with the reason."""
     hide_unused(mode.rpartition("+")[2])
     keep_freed_memory()
-    run = validate(RecommenderRun, settings["run"], file="--settings")
+    run = validate(RecommendationRun, settings["run"], file="--settings")
     efficiency = validate(EfficiencySettings, settings["efficiency"], file="--settings")
     try:
         with imports():
@@ -93,17 +95,16 @@ def main() -> None:
         return
     if args.output is None:
         parser.error("--output is required")
-    validate(RecommenderRun, settings.get("run"), file="--settings")
+    validate(RecommendationRun, settings.get("run"), file="--settings")
     efficiency = validate(EfficiencySettings, settings.get("efficiency"), file="--settings")
-    # A measurement would outlive this process: leave by way of the cleaning up.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     rows = []
     for size in efficiency.sizes:
         for mode in efficiency.modes:
+            PROGRESS.begin(f"{size} {mode}: measuring")
             rows.append(measure_apart(args.settings, size, mode, efficiency.timeout_minutes))
             row = rows[-1]
             told = row["error"] or f"{row['samples_per_second']:.1f} samples/s, {row['peak_rss_mb']:.0f} MB"
-            print(f"{size} {mode}: {told}", file=sys.stderr, flush=True)
+            PROGRESS.say(f"{size} {mode}: {told}")
     about = {"hardware": describe_hardware(), "versions": package_versions(), "epoch_samples": EPOCH_SAMPLES}
     write_json(args.output, {**about, "rows": rows})
 

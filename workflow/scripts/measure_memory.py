@@ -1,4 +1,4 @@
-"""Memory and speed of one rung of the ladder, and larger batches tried up to a budget, in this process."""
+"""Measure memory and speed of one rung of the ladder, and of larger batches up to a budget, in this process."""
 
 import argparse
 import gc
@@ -14,32 +14,32 @@ from frugal.config.errors import validate
 from frugal.config.language_modeling import LanguageModelingRun
 from frugal.errors import FrugalError, run_script
 from frugal.files import write_json
-from frugal.hardware import choose_device, keep_freed_memory, peak_rss_mb
-from frugal.libraries import hide_bitsandbytes, imports
+from frugal.run.hardware import choose_device, keep_freed_memory, peak_rss_mb
+from frugal.run.libraries import hide_bitsandbytes, imports
 
 
 def first_blocks(path: Path, count: int, length: int) -> list[dict[str, list[int]]]:
-    """The first ``count`` blocks of ``length`` tokens, over again where there are fewer.
+    """The first ``count`` blocks of ``length`` tokens, repeated if there are fewer.
 
-    Shorter blocks are left out, because they need less memory, unless there are no others.
+    Shorter blocks need less memory, and are used only if there are no full ones.
 
     Raises:
         FrugalError: there are no blocks.
     """
-    whole, shorter = [], []
+    full, shorter = [], []
     for batch in parquet.ParquetFile(path).iter_batches(64, columns=["input_ids", "segment_lengths"]):
         for block in batch.to_pylist():
-            (whole if len(block["input_ids"]) == length else shorter).append(block)
-        if len(whole) >= count:  # all blocks of a large corpus would add to what is measured
+            (full if len(block["input_ids"]) == length else shorter).append(block)
+        if len(full) >= count:  # all blocks of a large corpus would add to the measured memory
             break
-    blocks = whole or shorter
+    blocks = full or shorter
     if not blocks:
         raise FrugalError(f"{path}: holds no block; lower corpus.block_length, or train on more text")
     return list(islice(cycle(blocks), count))
 
 
 def taken_device_memory() -> float:
-    """MB of the GPU that are taken before the model is loaded: CUDA's own, and what other processes hold there."""
+    """MB of the GPU in use before the model is loaded: by CUDA itself, and by other processes."""
     import torch
 
     free, total = torch.cuda.mem_get_info()
@@ -47,7 +47,7 @@ def taken_device_memory() -> float:
 
 
 def limit_device_memory(budget_mb: float | None, taken_mb: float) -> None:
-    """Let this process take no more of the GPU than ``budget_mb``, what was taken before included."""
+    """Limit this process to ``budget_mb`` of the GPU, including the ``taken_mb`` in use before."""
     import torch
 
     _, total = torch.cuda.mem_get_info()
@@ -56,7 +56,7 @@ def limit_device_memory(budget_mb: float | None, taken_mb: float) -> None:
 
 
 def lacks_memory(error: Exception) -> bool:
-    """Whether the error says that memory could not be had, from the GPU or from the system."""
+    """Whether the error is a failed allocation, on the GPU or on the host."""
     return (
         type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError) or "can't allocate" in str(error)
     )
@@ -65,12 +65,12 @@ def lacks_memory(error: Exception) -> bool:
 def measure(
     run: LanguageModelingRun, method: str, base_model: Path, path: Path, batch_size: int, steps: int
 ) -> dict[str, Any]:
-    """What `train_for_measurement` reports; the loss is that of the last step.
+    """The figures of `train_for_measurement`, with the loss of the last step.
 
     Raises:
         FrugalError: the loss is not a number.
     """
-    from frugal.llm.training import train_for_measurement
+    from frugal.llm.measurement import train_for_measurement
 
     training = run.training.model_copy(update={"per_device_train_batch_size": batch_size})
     blocks = first_blocks(path, batch_size * steps, run.corpus.block_length)
@@ -86,12 +86,12 @@ def main() -> None:
     parser.add_argument("--settings", required=True, type=Path, help="JSON: `run`, a resolved run, and `method`")
     parser.add_argument("--base-model", required=True, type=Path, help="folder of the base model")
     parser.add_argument("--blocks", required=True, type=Path, help="train.parquet of packed blocks")
-    parser.add_argument("--batch-size", type=int, help="blocks a step of the measurement proper, without a budget")
+    parser.add_argument("--batch-size", type=int, help="blocks in each step of the measurement, without a budget")
     parser.add_argument("--steps", type=int, help="its steps")
     parser.add_argument("--search", type=int, nargs="+", default=[], help="batch sizes to try then, ascending")
     parser.add_argument("--search-steps", type=int, default=1, help="steps of each of them")
     parser.add_argument(
-        "--memory-budget-mb", type=float, help="what a batch may need; the first that does not fit ends"
+        "--memory-budget-mb", type=float, help="memory for a batch; the first that exceeds it ends the search"
     )
     parser.add_argument("--output", required=True, type=Path, help="output: a list, JSON; grows with each batch size")
     args = parser.parse_args()
@@ -104,7 +104,7 @@ def main() -> None:
     with imports():
         import torch
 
-        import frugal.llm.training  # noqa: F401  (what it imports is part of the baseline)
+        import frugal.llm.measurement  # noqa: F401  (its imports are part of the baseline)
 
     baseline = peak_rss_mb() if device == "cpu" else taken_device_memory()
     tries = [(args.batch_size, args.steps, None)] if args.batch_size else []
@@ -128,7 +128,7 @@ def main() -> None:
         write_json(args.output, results)
         if not results[-1]["fits"]:
             return
-        gc.collect()  # the next batch size begins without this one's model
+        gc.collect()  # free this model before the next batch size
         if device != "cpu":
             torch.cuda.empty_cache()
 

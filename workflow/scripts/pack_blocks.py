@@ -1,24 +1,26 @@
-"""Tokenise documents and pack them into training blocks; the test documents stay whole."""
+"""Tokenise documents and pack them into training blocks; test documents are not cut into blocks."""
 
 import argparse
 import sys
 from pathlib import Path
 
-from frugal.data.blocks import pack_documents
 from frugal.errors import run_script
-from frugal.libraries import imports
-from frugal.runs import load_run
+from frugal.kinds import LANGUAGE_MODELING
+from frugal.llm.blocks import pack_documents
+from frugal.llm.positions import check_lengths
+from frugal.run.libraries import imports
+from frugal.run.outputs import load_run
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--config", required=True, help="the run's config.yaml")
-    parser.add_argument("--experiment", required=True, help="wikitext or climate")
+    parser.add_argument("--config", required=True, help="the run's settings/blocks.yaml")
     parser.add_argument("--documents", required=True, type=Path, help="documents.parquet")
     parser.add_argument("--tokenizer", required=True, type=Path, help="the base model's folder")
     parser.add_argument("--output", required=True, type=Path, help="folder for the three parts and blocks.json")
     args = parser.parse_args()
-    run = load_run(args.config, args.experiment)
+    run = load_run(args.config, LANGUAGE_MODELING)
+    check_lengths(args.tokenizer, {"corpus.block_length": run.corpus.block_length})
 
     with imports():
         from frugal.llm.loading import load_tokenizer

@@ -7,9 +7,12 @@ import numpy as np
 import pyarrow as pa
 
 from frugal.config.errors import parse_settings, validate
-from frugal.config.recommenders import DataSettings
-from frugal.data.prepared import read_films, read_interactions
-from frugal.errors import FrugalError, run_script
+from frugal.config.recommendation import DataSettings
+from frugal.data.interactions.preparation import k_core
+from frugal.data.prepared import original_ids, read_interactions, read_items
+from frugal.errors import FrugalError, blaming, run_script
+from frugal.files import read_json
+from frugal.recsys.catalogue import Catalogue
 from frugal.recsys.histories import Histories, Split, global_time, leave_one_out
 from frugal.recsys.shards import write_shards
 
@@ -18,28 +21,50 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--interactions", required=True, type=Path, help="interactions.parquet")
     parser.add_argument("--items", required=True, type=Path, help="items.parquet, for the size of the catalogue")
+    parser.add_argument("--summary", required=True, type=Path, help="summary.json of the same data set")
     parser.add_argument("--settings", required=True, help="the study's key `data`, as JSON")
     parser.add_argument("--output", required=True, type=Path, help="output folder")
     args = parser.parse_args()
     settings = validate(DataSettings, parse_settings(args.settings, "--settings"), file="--settings")
+    with blaming(args.summary, "cannot be read", "; make it again with the rule prepare_interactions"):
+        facts = dict(read_json(args.summary))
+    if settings.split == "global_time" and facts.get("timestamps") is False:
+        raise FrugalError(
+            f"{args.interactions}: data.split 'global_time' needs times, and this data set has no column 'timestamp': "
+            "name it among the columns of its source, or set data.split to 'leave_one_out'"
+        )
     interactions = read_interactions(args.interactions)
-    split = partition(interactions, read_films(args.items, interactions).num_rows, settings)
-    if not len(split.cases("test")):
+    core = (facts.get("k_core") or {}).get("min_interactions")
+    split = partition(interactions, read_items(args.items, interactions).num_rows, settings, core)
+    if not len(split.cases("test", "keep")):
         raise FrugalError(
             f"{args.interactions}: nobody is left to be evaluated: leave_one_out needs users with at least three "
             "interactions, global_time users with interactions on both sides of the cuts"
         )
     about = {"split": settings.model_dump(mode="json", exclude={"shards", "fraction"})}
-    write_shards(split, args.output, settings.shards, about)
+    catalogue = Catalogue(original_ids(args.items), facts.get("users_sha256"))
+    summary = write_shards(split, args.output, settings.shards, about, catalogue)
+    test = summary["targets"]["evaluation"]
+    print(
+        f"{args.output}: {test['targets']:,} test targets, {test['repeated']:,} of them in the user's own history, "
+        f"{test['cold']:,} in nobody's training history"
+    )
 
 
-def partition(interactions: pa.Table, item_count: int, settings: DataSettings) -> Split:
-    """The split that the settings describe; equal times keep the order of the file."""
+def partition(interactions: pa.Table, item_count: int, settings: DataSettings, core: int | None = None) -> Split:
+    """The split that the settings describe; equal times keep the order of the file.
+
+    Args:
+        core: the data set's `min_interactions`. It holds for the ratings that are used: the k-core of the k-core's
+            interactions above a rating is that of all interactions above it.
+    """
     users, items, ratings, times = (interactions[name].to_numpy() for name in ("user", "item", "rating", "timestamp"))
     user_count = int(users.max()) + 1
     keep = np.ones(len(users), dtype=bool)
     if settings.min_rating is not None:
         keep &= ratings >= settings.min_rating
+        if core is not None:
+            keep[keep] = k_core(users[keep], items[keep], core)[0]
     if settings.max_users is not None:
         keep &= users < settings.max_users
         user_count = min(user_count, settings.max_users)
@@ -49,7 +74,8 @@ def partition(interactions: pa.Table, item_count: int, settings: DataSettings) -
     if settings.split == "leave_one_out":
         return leave_one_out(histories, item_count)
     order = order[np.argsort(users[order], kind="stable")]
-    return global_time(histories, times[order], item_count, settings.validation_share, settings.test_share)
+    shares = settings.validation_share, settings.test_share
+    return global_time(histories, times[order], item_count, *shares, settings.targets)
 
 
 if __name__ == "__main__":

@@ -5,40 +5,38 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from frugal.config.registry import load_models
-from frugal.config.study import RECOMMENDERS, RUN_MODELS, load_study, resolve
-from frugal.config.yaml_files import read_yaml
+from frugal.config.study import read_study
 from frugal.errors import FrugalError, run_script
 from frugal.files import write_json
-from frugal.llm.plan import USABLE, needed, sequence_length
+from frugal.kinds import LANGUAGE_MODELING, PREFERENCE
+from frugal.llm.memory.plan import USABLE, needed, sequence_length
 
 GPU_GB = (16, 24, 40, 80)
 PARTS = ("weights", "gradients", "optimizer", "activations", "logits", "overhead", "total")
 
 
-def plan(config_file: Path, table: Path, models: Path) -> list[dict[str, Any]]:
+def plan(config_file: Path, models: Path) -> list[dict[str, Any]]:
     """A row for each run that trains a language model.
 
     Raises:
-        FrugalError: the study or the table is faulty, or names an unknown model.
+        FrugalError: the study or a table is faulty, or names an unknown model.
     """
-    data = read_yaml(config_file)
-    study, entries = load_study(data, str(config_file)), load_models(table)
+    study = read_study(config_file)
     rows = []
-    for experiment in (name for name in RUN_MODELS if name not in RECOMMENDERS):
-        for variant in getattr(study, experiment).variants:
-            run = resolve(data, experiment, variant, str(config_file))
-            if run.base_model not in entries:
-                raise FrugalError(f"{config_file}: {experiment}.base_model: {table} has no '{run.base_model}'")
+    for name, experiment in study.of_kind(PREFERENCE, LANGUAGE_MODELING).items():
+        for variant in experiment.variants:
+            run = experiment.runs[variant]
+            if run.base_model not in study.models:
+                raise FrugalError(f"{config_file}: experiments.{name}.base_model: there is no model '{run.base_model}'")
             row = {
-                "run": f"{experiment}/{variant}",
+                "run": f"{name}/{variant}",
                 "model": run.base_model,
                 "method": "QLoRA" if run.model.quantization == "nf4" else "LoRA",
                 "device": "GPU" if run.training.gpus else "CPU",
                 "batch_size": run.training.per_device_train_batch_size,
                 "sequence_length": sequence_length(run),
             }
-            estimated = needed(run, entries[run.base_model], models)
+            estimated = needed(run, study.models[run.base_model], models)
             if estimated is None:
                 row["unknown"] = f"the shape of {run.base_model} is not known before it is fetched: snakemake models"
             else:
@@ -75,11 +73,10 @@ def as_text(rows: Sequence[dict[str, Any]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--configfile", type=Path, default=Path("config/full.yaml"), help="the study")
-    parser.add_argument("--table", type=Path, default=Path("config/models.yaml"))
     parser.add_argument("--models", type=Path, default=Path("data/models"), help="folder of prepared models")
     parser.add_argument("--json", type=Path, help="output: the same as JSON")
     args = parser.parse_args()
-    rows = plan(args.configfile, args.table, args.models)
+    rows = plan(args.configfile, args.models)
     print(
         f"Estimated peak memory of training, in GB of 2^30 bytes; a run fits where it leaves {1 - USABLE:.0%} free.\n"
     )

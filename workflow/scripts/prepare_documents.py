@@ -5,19 +5,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from frugal.config.registry import DOCUMENT_FORMATS, SPLITS, DatasetEntry, load_entry
-from frugal.data.documents import Document, write_documents
-from frugal.data.pdf import read_pdf
-from frugal.data.record import read_record
-from frugal.data.texts import read_text, read_wikitext
-from frugal.data.wikipedia import read_wikipedia
+from frugal.config.registry import DatasetEntry, load_entry
+from frugal.config.sources import DOCUMENT_FORMATS, SPLITS
+from frugal.data.documents.pdf import read_pdf
+from frugal.data.documents.preparation import Document, write_documents
+from frugal.data.documents.texts import read_text, read_wikitext
+from frugal.data.documents.wikipedia import read_wikipedia
+from frugal.data.source.record import read_record
 from frugal.errors import FrugalError, run_script
 from frugal.files import sha256_file
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--table", type=Path, required=True, help="config/datasets.yaml")
+    parser.add_argument("--table", required=True, help="config/datasets.yaml, or its content as JSON")
     parser.add_argument("--name", required=True, help="the data set's name in the table")
     parser.add_argument("--raw", type=Path, required=True, help="the folder that fetch_source.py has made")
     parser.add_argument("--documents", type=Path, required=True, help="Parquet file to write: the texts")
@@ -26,7 +27,7 @@ def main() -> None:
     options = parser.parse_args()
     entry = load_entry(options.table, options.name)
     if not isinstance(entry, DatasetEntry):
-        raise FrugalError(f"{options.table}: holds base models; documents come from a table of data sets")
+        raise FrugalError(f"{options.name}: is a base model; documents come from a table of data sets")
     record = read_record(options.raw, DOCUMENT_FORMATS, "documents")
     # Published perplexities are those of the whole text.
     whole = record["format"] == "wikitext"

@@ -4,13 +4,13 @@ import argparse
 from pathlib import Path
 
 from frugal.config.registry import DatasetEntry, load_entry
-from frugal.data.interactions import prepare
+from frugal.data.interactions.preparation import prepare
 from frugal.errors import FrugalError, run_script
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--table", type=Path, required=True, help="config/datasets.yaml")
+    parser.add_argument("--table", required=True, help="config/datasets.yaml, or its content as JSON")
     parser.add_argument("--name", required=True, help="the data set's name in the table")
     parser.add_argument("--raw", type=Path, required=True, help="the folder that fetch_source.py has made")
     parser.add_argument("--interactions", type=Path, required=True, help="Parquet file to write")
@@ -19,7 +19,7 @@ def main() -> None:
     options = parser.parse_args()
     entry = load_entry(options.table, options.name)
     if not isinstance(entry, DatasetEntry):
-        raise FrugalError(f"{options.table}: holds base models; interactions come from a table of data sets")
+        raise FrugalError(f"{options.name}: is a base model; interactions come from a table of data sets")
     facts = prepare(options.name, entry, options.raw, options.interactions, options.items, options.summary)
     skipped, removed = sum(facts["skipped"].values()), facts["duplicates"]["removed"]
     print(

@@ -12,7 +12,7 @@ from frugal.llm.conversion import prepare_model
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--table", default="config/models.yaml")
+    parser.add_argument("--table", default="config/models.yaml", help="the file, or its content as JSON")
     parser.add_argument("--name", required=True, help="a model of the table")
     parser.add_argument("--raw", type=Path, help="the fetched folder; none for a random model")
     parser.add_argument("--output", required=True, type=Path)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from frugal.errors import run_script
 from frugal.files import write_json
-from frugal.rating.sheet import summarise_ratings
+from frugal.llm.rating.sheet import summarise_ratings
 
 
 def main() -> None:

@@ -2,12 +2,14 @@
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
+from frugal.config.study import read_study
 from frugal.errors import FrugalError, run_script
+from frugal.run.interruption import Terminated
+from frugal.run.programs import environment
 from frugal.versioning.jobs import record_jobs, restore_jobs
 from frugal.versioning.overview import write_overview
 from frugal.versioning.stages import REPORT_JOBS, RULES, VersionedStudy
@@ -25,10 +27,10 @@ def main() -> int:
     args, options = parser.parse_known_args()
     if args.pull and args.stage != "report":
         parser.error("--pull brings what the stage `report` needs; for the others there is `dvc pull`")
-    study = VersionedStudy.load(args.configfile)
-    if study.name != args.study:
+    study = VersionedStudy(read_study(args.configfile))
+    if study.study.name != args.study:
         raise FrugalError(
-            f"{args.configfile} is the study '{study.name}', and '{args.study}' is wanted (dvc.yaml: vars)"
+            f"{args.configfile} is the study '{study.study.name}', and '{args.study}' is wanted (dvc.yaml: vars)"
         )
     if args.pull:
         pull(study)
@@ -38,7 +40,7 @@ def main() -> int:
         study.check_models()
         options += ["--forcerun", *REPORT_JOBS]
     command = [sys.executable, "-m", "snakemake", "--cores", args.cores, "--configfile", str(args.configfile), *options]
-    code = wait_for([*command, "--allowed-rules", *RULES[args.stage], "--", *study.targets(args.stage)])
+    code = wait_for([*command, "--allowed-rules", *study.rules(args.stage), "--", *study.targets(args.stage)])
     if code:
         return code
     missing = [str(folder) for folder in study.outputs(args.stage) if not folder.exists()]
@@ -48,24 +50,20 @@ def main() -> int:
     if args.stage != "report":
         record_jobs(study.jobs_file(args.stage), study.outputs(args.stage))
     if args.stage == "train":
-        write_overview(study.results, list(study.runs))
+        write_overview(study.results, list(study.study.experiments))
     return 0
 
 
-def environment() -> dict[str, str]:
-    """This one, with this Python's programs first on the path, as jobs need them."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    return {**os.environ, "PATH": path}
-
-
 def wait_for(command: list[str]) -> int:
-    """Run Snakemake; returns its exit code. An interrupt reaches it too, and is its own to answer: it ends its jobs."""
+    """Run Snakemake; returns its exit code. An interrupt reaches it too, SIGTERM is passed on: it ends its jobs."""
     with subprocess.Popen(command, env=environment()) as process:
         while True:
             try:
                 return process.wait()
             except KeyboardInterrupt:
                 continue
+            except Terminated:
+                process.terminate()
 
 
 def dvc(*arguments: str, **options) -> subprocess.CompletedProcess:
@@ -81,7 +79,12 @@ def pull(study: VersionedStudy) -> None:
     needed = study.report_needs()
     if dvc("pull", *map(str, needed)).returncode == 0:
         return
-    status = dvc("data", "status", "--granular", "--not-in-remote", "--json", stdout=subprocess.PIPE, text=True)
+    status = dvc("data", "status", "--granular", "--not-in-remote", "--json", capture_output=True, text=True)
+    if "not a git repository" in status.stderr:
+        raise FrugalError(
+            "this folder is not a clone, but perhaps an unpacked archive: `.venv/bin/dvc config --local core.no_scm "
+            "true` lets DVC do without git; then run the same command again"
+        )
     state = json.loads(status.stdout or "{}")
     lost = set(state.get("not_in_cache", [])) & set(state.get("not_in_remote", []))
     lost = sorted(path for path in lost if any(_overlap(Path(path), start) for start in needed))

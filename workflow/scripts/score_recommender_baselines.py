@@ -5,49 +5,53 @@ from pathlib import Path
 
 import pandas as pd
 
-from frugal.config.study import BASELINES
 from frugal.errors import run_script
 from frugal.files import atomic_path, sha256_tree
-from frugal.hardware import provenance
+from frugal.kinds import RECOMMENDATION
 from frugal.recsys.baselines import fit_baselines
-from frugal.recsys.evaluation import PREDICTION_COLUMNS, evaluate, summarise_seeds, write_ranking_metrics
+from frugal.recsys.evaluation import PREDICTION_COLUMNS, evaluate
+from frugal.recsys.seeds import describe_targets, summarise_seeds, write_ranking_metrics
 from frugal.recsys.shards import read_split
-from frugal.runs import load_run
+from frugal.run.hardware import provenance
+from frugal.run.outputs import load_run
 
 #: Baselines draw nothing but the order of equal scores: one seed, the number 0.
 SEED = 0
-UNORDERED = "not computed: the shards carry no order in time, which this baseline is made of"
+UNUSED = "not among baselines.use"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", required=True, help="the base run's settings")
-    parser.add_argument("--experiment", required=True, choices=("ssept", "bert4rec"))
     parser.add_argument("--sequences", required=True, type=Path, help="the folder of shards")
     parser.add_argument("--results", required=True, type=Path, help="output: baseline_<name>/metrics.json below it")
+    parser.add_argument("--memory-mb", type=float, help="MB that EASE may take; default: the machine's")
     args = parser.parse_args()
-    run = load_run(args.config, args.experiment)
+    run = load_run(args.config, RECOMMENDATION)
     split = read_split(args.sequences, run.data.fraction)
     origin = provenance(SEED, {"sequences": sha256_tree([args.sequences])})
-    scorers = fit_baselines(split, **run.baselines.model_dump())
-    for name in BASELINES[args.experiment]:
-        if name in scorers:
+    scorers = fit_baselines(split, **run.baselines.model_dump(), granted_mb=args.memory_mb)
+    for name in RECOMMENDATION.baselines:
+        scorer = scorers.get(name, UNUSED)
+        if not isinstance(scorer, str):
             result = evaluate(
-                scorers[name],
+                scorer,
                 split,
                 "test",
                 cutoffs=run.evaluation.cutoffs,
                 batch_size=run.evaluation.batch_size,
                 seed=SEED,
                 sampled_negatives=run.evaluation.sampled_negatives,
+                history=run.evaluation.history,
             )
             summary = summarise_seeds({SEED: result}, run.evaluation.bootstrap_samples, SEED)
+            summary |= describe_targets(split, run.evaluation.history)
             table = result.to_frame(SEED)
             print(f"{name}: NDCG@10 {result.metrics['NDCG@10']:.4f}, HR@10 {result.metrics['HR@10']:.4f}")
         else:
-            summary = {"metrics": {}, "note": UNORDERED}
+            summary = {"metrics": {}, "left_out": scorer}
             table = pd.DataFrame(columns=list(PREDICTION_COLUMNS)).astype(PREDICTION_COLUMNS)
-            print(f"{name}: {UNORDERED}")
+            print(f"{name}: {scorer}")
         folder = args.results / f"baseline_{name}"
         with atomic_path(folder / "predictions.parquet") as temporary:
             table.to_parquet(temporary, index=False)

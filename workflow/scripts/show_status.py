@@ -7,13 +7,12 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from frugal.config.study import BASE, BASELINES, RECOMMENDERS, load_study, resolve
-from frugal.config.yaml_files import read_yaml
-from frugal.durations import format_seconds
+from frugal.config.study import read_study
 from frugal.errors import run_script
-from frugal.status import Status, baselines_done, paths_of, status_of
+from frugal.run.durations import format_seconds
+from frugal.run.status import Status, baselines_done, paths_of, status_of
 
-UNFINISHED = ("running", "starting", "silent", "failed", "interrupted", "trained", "waiting", "finished")
+STATES = ("running", "starting", "silent", "failed", "interrupted", "trained", "waiting", "finished")
 COLUMNS = ("run", "state", "step", "loss", "time", "memory", "GPU", "log")
 
 
@@ -47,7 +46,7 @@ def as_text(statuses: Sequence[Status]) -> str:
 
 def summary(statuses: Sequence[Status], baselines: tuple[int, int], report: Path) -> str:
     counts = Counter(status.state for status in statuses)
-    states = ", ".join(f"{counts[state]} {state}" for state in UNFINISHED if counts[state])
+    states = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
     written = str(report) if report.exists() else "not written yet"
     return f"{len(statuses)} runs: {states}; {baselines[0]} of {baselines[1]} baselines scored; report: {written}"
 
@@ -57,22 +56,14 @@ def main() -> None:
     parser.add_argument("--configfile", type=Path, default=Path("config/config.yaml"), help="the study")
     parser.add_argument("--json", action="store_true", help="one JSON object a run instead of the table")
     args = parser.parse_args()
-    data, file = read_yaml(args.configfile), str(args.configfile)
-    study = load_study(data, file)
-    runs = {
-        experiment: {
-            variant: resolve(data, experiment, variant, file)
-            for variant in (*([] if experiment in RECOMMENDERS else [BASE]), *getattr(study, experiment).variants)
-        }
-        for experiment in BASELINES
-    }
-    statuses = [status_of(paths) for paths in paths_of(study.study, runs)]
+    study = read_study(args.configfile)
+    statuses = [status_of(paths) for paths in paths_of(study)]
     if args.json:
         print(*(json.dumps(asdict(status)) for status in statuses), sep="\n")
         return
     print(as_text(statuses))
-    report = Path("results") / study.study / "report" / "report.html"
-    print(f"\n{summary(statuses, baselines_done(study.study, runs), report)}")
+    report = Path("results") / study.name / "report" / "report.html"
+    print(f"\n{summary(statuses, baselines_done(study), report)}")
 
 
 if __name__ == "__main__":

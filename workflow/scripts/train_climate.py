@@ -1,11 +1,12 @@
 """Train one variant's adapter on climate documents; continues from its checkpoint if it has one."""
 
 from frugal.errors import run_script
-from frugal.llm.command import read_blocks, train
+from frugal.llm.blocks import read_blocks
+from frugal.llm.training import train
 
 
 def main() -> int | None:
-    return train("climate", __file__, __doc__, read_blocks)
+    return train(__file__, __doc__, read_blocks)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from frugal.recsys.command import train
 
 
 def main() -> int | None:
-    return train("ssept", __file__, __doc__)
+    return train(__file__, __doc__)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from frugal.errors import FrugalError, first_line, run_script
 from frugal.files import write_json, write_text
-from frugal.rating.sheet import make_items, sheet_csv, sheet_html, sheet_key
+from frugal.llm.rating.sheet import make_items, sheet_csv, sheet_html, sheet_key
 
 
 def main() -> None:

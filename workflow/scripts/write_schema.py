@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from frugal.config.study import json_schema
+from frugal.config.schema import json_schema
 from frugal.errors import run_script
 from frugal.files import write_json
 

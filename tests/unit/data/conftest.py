@@ -10,10 +10,12 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from frugal.config.registry import DatasetEntry, PathSource
-from frugal.data.download import Patience
-from frugal.data.fetch import fetch
-from frugal.data.interactions import prepare
+
+from frugal.config.registry import DatasetEntry
+from frugal.config.sources import PathSource
+from frugal.data.interactions.preparation import prepare
+from frugal.data.source.download import Patience
+from frugal.data.source.fetch import fetch
 
 QUICK = Patience(attempts=3, delay=0.01, max_delay=0.02, connect=2.0, stall=0.4)
 

@@ -11,11 +11,12 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from frugal.data import archives
-from frugal.data.archives import Limits, single_member, unpack
-from frugal.errors import FrugalError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from frugal.data.source import archives
+from frugal.data.source.archives import Limits, single_member, unpack
+from frugal.errors import FrugalError
 
 from .conftest import make_zip
 

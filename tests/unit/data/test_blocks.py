@@ -12,7 +12,9 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from frugal.config.language_modeling import CorpusSettings
-from frugal.data.blocks import (
+from frugal.errors import FrugalError
+from frugal.files import read_json
+from frugal.llm.blocks import (
     Corpus,
     cut_text,
     pack,
@@ -22,8 +24,6 @@ from frugal.data.blocks import (
     split_up,
     up_to,
 )
-from frugal.errors import FrugalError
-from frugal.files import read_json
 
 BOS, EOS = 256, 257
 documents_of_tokens = st.lists(st.lists(st.integers(0, 9), max_size=40).map(lambda x: np.array(x, np.int32)))
@@ -85,6 +85,16 @@ def test_limit_takes_whole_blocks_and_cuts_only_the_first():
     assert [block.input_ids.tolist() for block in up_to(blocks(), 11)] == [[0, 1, 2, 3], [4, 5, 6, 7]]
     assert [(b.input_ids.tolist(), b.segment_lengths) for b in up_to(blocks(), 2)] == [([0, 1], [2])]
     assert [(b.input_ids.tolist(), b.segment_lengths) for b in up_to(blocks(), 3)] == [([0, 1, 2], [3])]
+
+
+@pytest.mark.parametrize(
+    ("packing", "lengths"), [("within_documents", [[10, 6], [4]]), ("continuous", [[16], [4]]), ("none", [[10], [10]])]
+)
+def test_which_documents_of_a_block_see_each_other(write, tokenizer, tmp_path, packing, lengths):
+    texts = {"a": "abcdefghij", "b": "klmnopqrst", "c": "test", "d": "validate"}
+    path = write(texts, ["train", "train", "test", "validation"])
+    pack_documents(path, tokenizer, settings(packing=packing), 1, tmp_path / "blocks")
+    assert [row["segment_lengths"] for row in rows(tmp_path / "blocks/train.parquet")] == lengths
 
 
 @given(documents_of_tokens, st.integers(2, 16))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from frugal.data.cleaning import before_line, clean_characters, clean_pages, drop_running_lines, join_lines
+from frugal.data.documents.cleaning import before_line, clean_characters, clean_pages, drop_running_lines, join_lines
 
 LIGATURES = "ﬀﬁﬂﬃﬄﬅﬆ"
 PIECES = st.lists(
@@ -76,6 +76,15 @@ def test_joining_lines_loses_blanks_and_hyphens_only(lines: list[str]) -> None:
         ("ocean–", "atmosphere", set(), "ocean–"),
         ("so –", "it seems", set(), "so – "),
         ("plain", "words", set(), "plain "),
+        ("山脉的冰川已经失去了", "大部分冰。", set(), "山脉的冰川已经失去了"),
+        ("氷河は減って", "いる。", set(), "氷河は減って"),
+        ("他说：“", "你好", set(), "他说：“"),
+        ("水量减少。", "河流", set(), "水量减少。"),
+        ("データ", "ベース", set(), "データ"),
+        ("산맥의 빙하는", "얼음의", set(), "산맥의 빙하는 "),
+        ("ธารน้ำ", "แข็ง", set(), "ธารน้ำ"),
+        ("使用", "Python", set(), "使用 "),
+        ("the “", "quoted”", set(), "the “ "),
     ],
 )
 def test_a_word_that_was_cut_is_joined(text: str, line: str, words: set[str], expected: str) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from frugal.data import documents as module
-from frugal.data.documents import Document, write_documents
+from frugal.data.documents import preparation as module
+from frugal.data.documents.preparation import Document, write_documents
 from frugal.errors import FrugalError
 
 SCRIPTS = Path(__file__).parents[3] / "workflow" / "scripts"

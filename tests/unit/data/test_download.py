@@ -4,8 +4,9 @@ import socket
 from pathlib import Path
 
 import pytest
-from frugal.data import download as module
-from frugal.data.download import Check, SourceUnavailable, download
+
+from frugal.data.source import download as module
+from frugal.data.source.download import Check, SourceUnavailable, download
 
 from .conftest import QUICK, FaultyServer, sha256
 

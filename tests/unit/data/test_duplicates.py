@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from frugal.data.duplicates import NearDuplicates, rows_in_band, shingles
+from frugal.data.documents.duplicates import NearDuplicates, rows_in_band, shingles
 
 SCRIPTS = Path(__file__).parents[3] / "workflow" / "scripts"
 
@@ -80,7 +80,7 @@ def test_many_different_documents_are_all_kept() -> None:
 def test_the_decision_does_not_depend_on_the_process() -> None:
     # Near the threshold, where a hash that differs from run to run would decide differently.
     code = (
-        "from frugal.data.duplicates import NearDuplicates\n"
+        "from frugal.data.documents.duplicates import NearDuplicates\n"
         "words = [str(i) for i in range(204)]\n"
         "for k in range(12, 34):\n"
         "    seen = NearDuplicates(0.8)\n"

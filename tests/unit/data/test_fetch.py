@@ -1,6 +1,7 @@
 """From an entry of a table to a folder with its members: every source, and what is said when none answers."""
 
 import errno
+import gzip
 import json
 import sys
 import threading
@@ -9,20 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from frugal.config.registry import (
-    DatasetEntry,
-    HubSource,
-    ModelEntry,
-    PackageSource,
-    PathSource,
-    RandomSource,
-    UrlSource,
-    UrlsSource,
-)
-from frugal.data import fetch as module
-from frugal.data import registries
-from frugal.data.download import SourceUnavailable
-from frugal.data.fetch import fetch
+
+from frugal.config.registry import DatasetEntry, ModelEntry
+from frugal.config.sources import HubSource, PackageSource, PathSource, RandomSource, UrlSource, UrlsSource
+from frugal.data.source import fetch as module
+from frugal.data.source import registries
+from frugal.data.source.download import SourceUnavailable
+from frugal.data.source.fetch import fetch
 from frugal.errors import FrugalError
 
 from .conftest import QUICK, FaultyServer, make_zip, sha256
@@ -293,6 +287,20 @@ def test_a_folder_without_members_is_taken_whole(tmp_path: Path) -> None:
     assert (tmp_path / "raw" / "deep" / "b.pdf").read_text() == "deep/b.pdf"
 
 
+def test_a_packed_member_of_a_folder_is_unpacked(tmp_path: Path) -> None:
+    (tmp_path / "shop").mkdir()
+    packed = gzip.compress(RATINGS, mtime=0)
+    (tmp_path / "shop/r.csv.gz").write_bytes(packed)
+    source = PathSource(path=str(tmp_path / "shop"), format="movielens-csv", members={"ratings": "r.csv.gz"})
+    fetch("shop", entry(source), tmp_path / "raw", downloads=tmp_path)
+    found = contents(tmp_path / "raw")
+    assert found["r.csv"] == RATINGS
+    assert json.loads(found["source.json"])["members"]["ratings"]["file"] == "r.csv"
+    (tmp_path / "shop/r.csv.gz").write_bytes(packed[:-9])
+    with pytest.raises(FrugalError, match=r"r\.csv\.gz: damaged archive"):
+        fetch("shop", entry(source), tmp_path / "cut", downloads=tmp_path)
+
+
 def model(*sources: Any, gated: bool = False) -> ModelEntry:
     return ModelEntry(title="Small", sources=sources, gated=gated)
 
@@ -430,10 +438,13 @@ def test_a_folder_of_pdfs_gives_its_pdfs_with_their_folders(tmp_path: Path) -> N
     for name in ("a.pdf", "sub/a.pdf", "sub/deep/B.PDF", "a.tex", "build/log.txt", ".hidden/c.pdf"):
         (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "in" / name).write_text(name)
+    # Names are judged of files that are read, and blanks of any width are printable enough.
+    for name in ("two\nlines.png", ".two\nlines.pdf", "at 3.14\u202fPM.pdf", "at 3.14\u202fPM.png"):
+        (tmp_path / "in" / name).write_text(name)
     source = PathSource(path=str(tmp_path / "in"), format="pdf")
     fetch("r", entry(source), tmp_path / "raw", downloads=tmp_path / "dl")
     members = json.loads((tmp_path / "raw" / "source.json").read_text())["members"]
-    assert list(members) == ["a.pdf", "sub/a.pdf", "sub/deep/B.PDF"]
+    assert list(members) == ["a.pdf", "at 3.14\u202fPM.pdf", "sub/a.pdf", "sub/deep/B.PDF"]
     assert (tmp_path / "raw" / "sub" / "deep" / "B.PDF").read_text() == "sub/deep/B.PDF"
     (tmp_path / "in" / "two\nlines.pdf").write_text("x")
     with pytest.raises(FrugalError, match=r"'two\\nlines\.pdf' is no name of printable text"):

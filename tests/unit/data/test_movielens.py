@@ -1,7 +1,8 @@
 """The MovieLens formats, each written by hand with the oddities of the real files."""
 
 import pytest
-from frugal.data.movielens import split_genres, year_of
+
+from frugal.data.interactions.movielens import split_attributes, year_of
 from frugal.errors import FrugalError
 
 # Three users, four films, not in the order of their ids; film 12 is rated by nobody.
@@ -65,7 +66,7 @@ def test_every_format_gives_the_same_rows_and_films(prepared, form: str) -> None
     assert list(result.items.index) == ["3", "10", "12", "267"]
     assert list(result.items["item"]) == [0, 1, 2, 3]
     assert list(result.items.title) == list(TITLES.values())
-    assert [list(genres) for genres in result.items.genres] == list(GENRES.values())
+    assert [list(values) for values in result.items.attributes] == list(GENRES.values())
     assert [None if year != year else int(year) for year in result.items.year] == list(YEARS.values())
 
 
@@ -86,7 +87,7 @@ def test_column_types_and_order_are_the_documented_ones(prepared) -> None:
         ("title", "string"),
         ("year", "int16"),
     ]
-    assert str(items.field("genres").type).startswith("list<")
+    assert str(items.field("attributes").type).startswith("list<")
     assert str(items.field("original_id").type) == "string"
 
 
@@ -125,10 +126,25 @@ def test_windows_line_ends_blank_lines_and_a_byte_order_mark_are_harmless(prepar
     assert prepared("movielens-100k", U_DATA.rstrip(), U_ITEM.rstrip()).rows == ROWS
 
 
+def test_atomic_files_of_other_data(prepared) -> None:
+    """Tokens are text, ratings and titles may be missing."""
+    inter = b"user_id:token\titem_id:token\ttimestamp:float\nA1\tB0\t1700000000.0\nA2\tB1\t1700000001.0\n"
+    assert prepared("recbole", inter).rows == [(0, 0, 1.0, 1700000000), (1, 1, 1.0, 1700000001)]
+    result = prepared("recbole", inter, b"item_id:token\ttitle:token_seq\nB0\tA lamp\nB1\t\n")
+    assert list(result.items.title) == ["A lamp", "B1"]
+
+
+def test_ratings_with_quotes(prepared) -> None:
+    """MovieLens-20M as some export it."""
+    text = b'"userId","movieId","rating","timestamp"\n1,2,3.5,"2005-04-02 23:53:47"\n'
+    assert prepared("movielens-csv", text).rows == [(0, 0, 3.5, 1112486027)]
+
+
 def test_decimal_timestamps_are_taken_where_they_are_whole(prepared) -> None:
     assert prepared("recbole", INTER.replace(b"\t300\n", b"\t300.0\n"), ITEM).rows == ROWS
-    with pytest.raises(FrugalError, match="line 2: timestamp is not a whole number of seconds"):
-        prepared("recbole", INTER.replace(b"\t300\n", b"\t300.5\n"), ITEM)
+    halves = prepared("recbole", INTER.replace(b"\t300\n", b"\t300.5\n"), ITEM)
+    assert halves.facts["time"] == {"source": "s", "unit": "ms"}
+    assert max(row[3] for row in halves.rows) == 300_500
 
 
 @pytest.mark.parametrize(
@@ -149,13 +165,13 @@ def test_decimal_timestamps_are_taken_where_they_are_whole(prepared) -> None:
             b"2::3::9::100",
             r"line 2: rating is out of range: not within \[1.0, 5.0\]",
         ),
-        ("movielens-dat", b"2::3::4::100", b"2::3::nan::100", "line 2: rating is not a number"),
-        ("movielens-dat", b"2::3::4::100", b"2::3::4::soon", "line 2: timestamp is not a whole number"),
+        ("movielens-dat", b"2::3::4::100", b"2::3::nan::100", "line 2: rating is missing"),
+        ("movielens-dat", b"2::3::4::100", b"2::3::4::soon", "line 2: timestamp is neither a number nor ISO 8601"),
         ("movielens-dat", b"2::3::4::100", b"::3::4::100", "line 2: user id is missing"),
         ("movielens-csv", b"2,3,4,100", b"2,3,4,100,9", "line 3: wrong number of fields: 5 instead of 4"),
         ("movielens-csv", b"2,3,4,100", b"2,NaN,4,100", "line 3: item id is missing"),
         ("movielens-csv", b"2,3,4,100", b"2,3,inf,100", "line 3: rating is not a number"),
-        ("movielens-csv", b"2,3,4,100", b"2,3,4,", "line 3: timestamp is not"),
+        ("movielens-csv", b"2,3,4,100", b"2,3,4,", "line 3: timestamp is missing"),
         ("movielens-csv", b"2,3,4,100", b"2,3,\xff4,100", "line 3: not in the encoding utf-8"),
         (
             "movielens-csv",
@@ -233,5 +249,10 @@ def test_years(title: str, year: int | None) -> None:
 
 
 def test_genres() -> None:
-    assert split_genres("Drama| War ", "|") == ("Drama", "War")
-    assert split_genres("(no genres listed)", "|") == split_genres("unknown", " ") == split_genres("", "|") == ()
+    assert split_attributes("Drama| War ", "|") == ("Drama", "War")
+    assert (
+        split_attributes("(no genres listed)", "|")
+        == split_attributes("unknown", " ")
+        == split_attributes("", "|")
+        == ()
+    )

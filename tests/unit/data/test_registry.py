@@ -4,15 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from frugal.config.registry import (
-    HubSource,
-    PackageSource,
-    kind_of,
-    load_datasets,
-    load_entry,
-    load_models,
-    missing_token,
-)
+from frugal.config.registry import load_datasets, load_entry, load_models, missing_token, table_json
+from frugal.config.sources import HubSource, PackageSource, source_kind
 from frugal.errors import FrugalError
 
 CONFIG = Path(__file__).parents[3] / "config"
@@ -27,9 +20,9 @@ def write(tmp_path: Path, source: str, more: str = "") -> Path:
 def test_the_tables_that_come_with_the_project() -> None:
     datasets, models = load_datasets(CONFIG / "datasets.yaml"), load_models(CONFIG / "models.yaml")
     assert {"movielens-100k", "movielens-1m", "movielens-20m"} <= set(datasets)
-    assert kind_of(datasets["movielens-100k"].sources[0]) == "package"
+    assert source_kind(datasets["movielens-100k"].sources[0]) == "package"
     assert models["smollm2-135m-instruct"].parameters == 134515008
-    assert kind_of(models["tiny-random-llama"].sources[0]) == "random"
+    assert source_kind(models["tiny-random-llama"].sources[0]) == "random"
     for entry in [*datasets.values(), *models.values()]:
         assert entry.licence
         for source in entry.sources:
@@ -124,7 +117,7 @@ def test_the_sets_of_documents_that_come_with_the_project() -> None:
     assert forms["wikipedia-sample"] == {"wikipedia-dump"}
     assert forms["climate-chapters"] == forms["climate-reports"] == {"pdf"}
     (reports,) = datasets["climate-reports"].sources
-    assert kind_of(reports) == "urls"
+    assert source_kind(reports) == "urls"
     assert reports.by_name.keys() >= {"IPCC_AR6_SYR_LongerReport.pdf", "IPCC_AR6_WGI_SPM.pdf"}
 
 
@@ -158,3 +151,24 @@ def test_the_token_is_looked_for_where_the_hub_keeps_it(monkeypatch: pytest.Monk
     monkeypatch.setattr(huggingface_hub, "get_token", lambda: None)
     monkeypatch.setenv("HF_TOKEN", "given")
     assert missing_token(models["llama-3-8b"]) is None
+
+
+def test_an_entry_as_json_is_the_entry():
+    datasets, models = load_datasets(CONFIG / "datasets.yaml"), load_models(CONFIG / "models.yaml")
+    assert load_datasets(table_json("datasets", datasets)) == datasets
+    assert load_models(table_json("models", models)) == models
+    assert load_entry(table_json("models", models), "llama-3-8b") == models["llama-3-8b"]
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ("{", "--table: not JSON"),
+        ('{"datasets": {}}', "--table: datasets: must hold at least one entry"),
+        ('{"data": {}}', "--table: data: unknown key"),
+        ('{"datasets": {"a": {"title": "A", "sources": [{"path": "a"}]}}}', "--table: there is no entry 'mine'"),
+    ],
+)
+def test_json_that_is_no_table(table, words):
+    with pytest.raises(FrugalError, match=words):
+        load_entry(table, "mine")

@@ -1,4 +1,4 @@
-"""The command lines, run as a user runs them: exit codes, messages, and the small benchmark."""
+"""The command lines, run as a user runs them: exit codes and messages."""
 
 import json
 import subprocess
@@ -37,21 +37,3 @@ def test_errors_are_one_message_and_exit_code_1(tmp_path: Path) -> None:
     assert failed.returncode == 1
     assert "error: mine: none of its sources can be used" in failed.stderr
     assert "Traceback" not in failed.stderr
-
-
-def test_a_small_benchmark(tmp_path: Path) -> None:
-    done = run("bench_data.py", "--rows", 2000, "--runs", 1, "--output", tmp_path / "data.json")
-    assert done.returncode == 0, done.stderr
-    result = json.loads((tmp_path / "data.json").read_text())
-    assert result["rows"] == 2000
-    assert {run["system"] for run in result["runs"]} == {"frugal", "pandas"}
-    assert result["rows_per_second_vs_pandas"] > 0
-
-
-def test_a_small_benchmark_of_amazon_reviews(tmp_path: Path) -> None:
-    done = run("bench_amazon.py", "--rows", 500, "--output", tmp_path / "amazon.json")
-    assert done.returncode == 0, done.stderr
-    result = json.loads((tmp_path / "amazon.json").read_text())
-    assert result["rows"] == 500
-    assert result["peak_rss_mb"] > 0
-    assert result["rows_per_second"] > 0

@@ -1,4 +1,4 @@
-"""Texts from files: WikiText byte for byte, and text files and JSON lines with all that can be wrong with them."""
+"""Texts from files: WikiText as it is, and text files and JSON lines with all that can be wrong with them."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from frugal.data.texts import read_text, read_wikitext
+from frugal.data.documents.texts import read_text, read_wikitext
 from frugal.errors import FrugalError
 
 # In the manner of the real files: a blank line first, headings in blank lines, tokens set apart.
@@ -32,11 +32,26 @@ def test_articles_of_wikitext(tmp_path: Path) -> None:
     assert (second.split, second.file, second.status) == ("test", "wiki.test.raw", "kept")
 
 
-@given(st.lists(st.sampled_from([" = A = \n", " \n", " = = B = = \n", "text\r", "\u2028", "\n", "=", " = C =", "é"])))
-def test_joined_articles_are_the_file_byte_for_byte(tmp_path_factory: pytest.TempPathFactory, parts: list[str]) -> None:
+@given(st.lists(st.sampled_from([" = A = \n", " \n", " = = B = = \n", "text\r\n", "\u2028", "\n", "=", " = C =", "é"])))
+def test_joined_articles_are_the_file_but_for_line_ends(
+    tmp_path_factory: pytest.TempPathFactory, parts: list[str]
+) -> None:
     path = tmp_path_factory.mktemp("wikitext") / "wiki.raw"
     path.write_bytes("".join(parts).encode())
-    assert "".join(text for _, text in articles(path)).encode() == path.read_bytes()
+    assert "".join(text for _, text in articles(path)).encode() == path.read_bytes().replace(b"\r\n", b"\n")
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
+def test_wikitext_of_other_line_ends_and_encodings_gives_the_same_articles(
+    tmp_path: Path, end: str, encoding: str
+) -> None:
+    path = tmp_path / "wiki.raw"
+    # Without the blank line at the beginning the first title comes right after the byte-order mark.
+    path.write_bytes(WIKITEXT[2:].replace("walls", "wa\0lls").replace("\n", end).encode(encoding))
+    first, second = articles(path)
+    assert (first[0], second[0]) == ("Harbour of Lindow", "Lighthouse")
+    assert first[1] + second[1] == WIKITEXT[2:]
 
 
 def test_wikitext_without_a_title_or_without_anything(tmp_path: Path) -> None:
@@ -110,3 +125,54 @@ def test_bad_lines_are_skipped_or_an_error(tmp_path: Path, line: bytes, reason: 
     ]
     with pytest.raises(FrugalError, match=r"a\.jsonl, line 2: "):
         read(tmp_path, "a.jsonl", b"\n".join([good, line]), skip=False)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_unicode_by_its_mark_or_its_zeros(tmp_path: Path, encoding: str) -> None:
+    data = '{"text": "Düne\u2014one"}\r\n{"text": "two"}\r\n'
+    (document,) = read(tmp_path, "a.txt", "Düne\r\u2014one".encode(encoding))
+    assert (document.status, document.text) == ("kept", "Düne\n\u2014one")
+    assert [d.text for d in read(tmp_path, "a.jsonl", data.encode(encoding), skip=False)] == ["Düne\u2014one", "two"]
+    # Cut within a character: a reason, and no traceback.
+    reasons = [d.reason for d in read(tmp_path, "b.jsonl", data.encode("utf-16")[:-1])]
+    assert reasons[-1] == "not UTF-8"
+
+
+def test_control_characters_go_and_a_binary_file_is_no_text(tmp_path: Path) -> None:
+    (document,) = read(tmp_path, "a.txt", b"A harbour\0 of gra\x07nite walls.")
+    assert document.text == "A harbour of granite walls."
+    (document,) = read(tmp_path, "a.txt", bytes(range(32)) * 4 + b"words")
+    assert (document.status, document.reason) == ("skipped", "not text")
+    (document,) = read(tmp_path, "a.jsonl", rb'{"text": "a\u0000b\r\nc"}')
+    assert document.text == "ab\nc"
+    (document,) = read(tmp_path, "a.jsonl", rb'{"text": "\u0000\ufeff "}')
+    assert (document.status, document.reason) == ("skipped", "empty")
+
+
+def test_an_array_of_json(tmp_path: Path) -> None:
+    rows = [{"output": "One", "id": 7}, {"output": "Two"}, {"input": ""}, 5]
+    data = json.dumps(rows, indent=1).encode()
+    documents = read(tmp_path, "alpaca.json", data, text_field="output")
+    assert [(d.name, d.text, d.reason) for d in documents] == [
+        ("7", "One", ""),
+        ("in/alpaca.json:2", "Two", ""),
+        ("in/alpaca.json:3", "", "no text under the key 'output'"),
+        ("in/alpaca.json:4", "", "not a JSON object"),
+    ]
+    with pytest.raises(FrugalError, match=r"record 1: no text under the key 'text' \(its keys: 'output', 'id'; see"):
+        read(tmp_path, "alpaca.json", data, skip=False)
+    # The same name is also given to JSON lines.
+    assert [d.text for d in read(tmp_path, "a.json", b'{"text": "One"}\n{"text": "Two"}\n')] == ["One", "Two"]
+
+
+@pytest.mark.parametrize("text", ['[{"text": "One"}]', '{"text": "One"}\n{"text": "Two"}\n', '{\n "a": 1\n}'])
+def test_json_is_no_prose(tmp_path: Path, text: str) -> None:
+    (document,) = read(tmp_path, "a.txt", text.encode())
+    assert (document.status, document.reason) == ("skipped", "JSON in a file that is not named .json or .jsonl")
+    with pytest.raises(FrugalError, match=r"a\.txt: JSON in a file that is not named \.json or \.jsonl"):
+        read(tmp_path, "a.txt", text.encode(), skip=False)
+
+
+@pytest.mark.parametrize("text", ["[1] Harbours of granite.", "[1]\nA note.", "{braces} in prose", "[", "{}"])
+def test_prose_may_begin_with_a_bracket(tmp_path: Path, text: str) -> None:
+    assert read(tmp_path, "a.txt", text.encode(), skip=False)[0].text == text

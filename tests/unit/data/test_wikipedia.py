@@ -6,7 +6,7 @@ from xml.sax.saxutils import escape
 
 import pytest
 
-from frugal.data.wikipedia import plain_text, read_wikipedia
+from frugal.data.documents.wikipedia import plain_text, read_wikipedia
 from frugal.errors import FrugalError
 
 
@@ -99,6 +99,16 @@ def test_pages_are_read_as_a_stream(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_markup_becomes_running_text(markup: str, text: str) -> None:
     assert plain_text(markup) == text
+
+
+@pytest.mark.parametrize(
+    ("reference", "text"),
+    [("&#xD800;", "\ufffd"), ("&#0;", "\ufffd"), ("&#x110000;", "\ufffd"), ("&#146;", "’"), ("&#7;", "")],
+)
+def test_a_reference_to_no_character_costs_no_page(tmp_path: Path, reference: str, text: str) -> None:
+    pages = [("One", 0, "", "First."), ("Two", 0, "", f"a{reference}b"), ("Three", 0, "", "Last.")]
+    (tmp_path / "dump").write_bytes(export(*pages))
+    assert [d.text for d in read_wikipedia(tmp_path / "dump")] == ["First.", f"a{text}b", "Last."]
 
 
 @pytest.mark.parametrize("opening", ["{{", "[[", "<div>", "{|", "''", "<ref>", "("])

@@ -5,18 +5,27 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from frugal.llm.attention import attend, by_group, segment_attention, spread
+from frugal.llm.kernels import attention
+from frugal.llm.kernels.attention import (
+    MatmulAttention,
+    attend,
+    by_group,
+    library_attention,
+    segment_attention,
+    ungroup,
+)
 
 
 def test_a_piece_by_group_by_hand():
-    # 3 tokens, 4 heads, d = 1: token t's head h is 10 t + h. Two groups of two heads; 64 rows of each, padded.
+    # 3 tokens, 4 heads, d = 1: token t's head h is 10 t + h. Two groups of two heads; 8 rows of each, padded.
     heads = (10 * torch.arange(3)[:, None] + torch.arange(4))[..., None].float()
     piece = by_group(heads, 1, 2, groups=2)
-    assert piece.shape == (2, 64 * 2, 1)
+    assert piece.shape == (2, 8 * 2, 1)
     assert piece[0, :5, 0].tolist() == [10, 11, 20, 21, 0]
     assert piece[1, :5, 0].tolist() == [12, 13, 22, 23, 0]
+    assert by_group(heads.bfloat16(), 1, 2, groups=2).shape == (2, 64 * 2, 1)
     back = torch.full_like(heads, -1)
-    spread(piece, back, 1, 2)
+    ungroup(piece, back, 1, 2)
     assert back[0].tolist() == [[-1]] * 4
     assert back[1:].tolist() == heads[1:].tolist()
 
@@ -44,12 +53,37 @@ def test_attention_is_causal_attention_of_each_segment(lengths, kind):
         torch.testing.assert_close(mine.grad.float(), other.grad, **tolerance)
 
 
-@pytest.mark.parametrize("longest", [512, 513])  # by products, and by the fused kernel
-def test_a_token_sees_itself_and_what_came_before_alone(longest):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("longest", [2048, 2049])  # by matmuls, and by the library's kernel
+def test_a_token_sees_itself_and_what_came_before_alone(longest, dtype):
     torch.manual_seed(0)
-    query, key, value = (torch.randn(longest, 2, 16).bfloat16() for _ in range(3))
+    query, key, value = (torch.randn(longest, 2, 16).to(dtype) for _ in range(3))
     before = attend(query, key, value, [longest], 0.25)
-    key[300], value[300] = 5.0, 5.0
+    key[300], value[300] = 0.0, 500.0  # a usual score, and a value that shows
     after = attend(query, key, value, [longest], 0.25)
     assert torch.equal(before[:300], after[:300])
     assert not torch.isclose(before[300:], after[300:]).all(-1).any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_librarys_forward_pass_is_that_of_matmuls(monkeypatch, dtype):
+    """Where it is faster, as with AMX, the library computes the forward pass and matmuls the gradients."""
+    torch.manual_seed(0)
+    parts = [torch.randn(300, heads, 16).to(dtype).requires_grad_() for heads in (4, 2, 2)]
+    called = []
+
+    def library(*arguments, **keywords):
+        called.append(True)
+        return library_attention(*arguments, **keywords)
+
+    def output_and_gradients():
+        output = MatmulAttention.apply(*parts, [170, 130], 0.25)
+        return output, *torch.autograd.grad(output.float().sum(), parts)
+
+    expected = output_and_gradients()
+    monkeypatch.setattr(attention, "library_is_faster_forward", lambda dtype: True)
+    monkeypatch.setattr(attention, "library_attention", library)
+    tolerance = {"rtol": 0, "atol": 1e-5 if dtype == torch.float32 else 0.03}
+    for found, other in zip(output_and_gradients(), expected, strict=True):
+        torch.testing.assert_close(found, other, **tolerance)
+    assert called

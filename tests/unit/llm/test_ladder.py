@@ -18,11 +18,11 @@ from climb_memory_ladder import conclusion, watch
 from frugal.config.language_modeling import RUNGS, LadderSettings, LanguageModelingRun
 from frugal.errors import FrugalError
 from frugal.files import read_json
-from frugal.llm.ladder import Probe, climb, halfway, search_largest_batch, upwards
-from frugal.llm.memory import estimate
-from frugal.llm.shapes import SHAPES
+from frugal.llm.memory.estimate import estimate
+from frugal.llm.memory.ladder import Probe, climb, halfway, search_largest_batch, upwards
+from frugal.llm.memory.shapes import SHAPES
 
-RUN = {"dataset": "made-up", "base_model": "tiny", "corpus": {"block_length": 16}}
+RUN = {"dataset": "synthetic", "base_model": "tiny", "corpus": {"block_length": 16}}
 
 
 def make_run(**changes) -> LanguageModelingRun:
@@ -308,7 +308,7 @@ def test_the_watchdog_stops_a_process_above_its_budget(tmp_path):
     assert stopped
     assert code == -9
     assert peak > 100
-    small = "import time\ntime.sleep(0.3)"
+    small = "import time\ntime.sleep(1)"
     code, peak, stopped = watch([sys.executable, "-c", small], tmp_path / "log", lambda: 100)
     assert (code, stopped) == (0, False)
     assert 1 < peak < 100
@@ -342,10 +342,10 @@ def test_no_blocks_is_an_error(tmp_path):
 @pytest.fixture
 def run_child(tmp_path, blocks, monkeypatch):
     """Run the child here, with a stand-in for the training; returns its output."""
-    from frugal.llm import training
+    from frugal.llm import measurement
 
     def run(train_for_measurement, measure=True, search=(), budget=None):
-        monkeypatch.setattr(training, "train_for_measurement", train_for_measurement, raising=False)
+        monkeypatch.setattr(measurement, "train_for_measurement", train_for_measurement, raising=False)
         settings, output = tmp_path / "settings.json", tmp_path / "out.json"
         settings.write_text(json.dumps({"run": RUN, "method": "lora"}))
         command = ["x", "--settings", settings, "--base-model", tmp_path, "--blocks", blocks, "--output", output]

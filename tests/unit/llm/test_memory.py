@@ -15,9 +15,9 @@ from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config
 
 from frugal.config.language_modeling import LanguageModelingRun
 from frugal.config.llm import LoraSettings
-from frugal.llm.layers import economical_layers
+from frugal.llm.kernels.layers import fused_layers
 from frugal.llm.loading import load_base_model
-from frugal.llm.memory import (
+from frugal.llm.memory.estimate import (
     MB,
     NF4_BYTES,
     adapter_sizes,
@@ -29,8 +29,8 @@ from frugal.llm.memory import (
     optimizer_bytes,
     selective_bytes,
 )
-from frugal.llm.packed import collate, packed_forward
-from frugal.llm.shapes import SHAPES
+from frugal.llm.memory.shapes import SHAPES
+from frugal.llm.packed import collate, forward_arguments, packed_batches
 
 ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
 ALL = [*ATTENTION, "gate_proj", "up_proj", "down_proj"]
@@ -51,7 +51,7 @@ QWEN = Qwen2Config(**{key: value for key, value in SMALL.to_dict().items() if ke
 def make_run(**changes) -> LanguageModelingRun:
     """A run in float32 without any saving; keywords change its sections."""
     data = {
-        "dataset": "made-up",
+        "dataset": "synthetic",
         "base_model": "small",
         "corpus": {"packing": "continuous"},
         "model": {"quantization": "none", "compute_dtype": "float32"},
@@ -177,13 +177,13 @@ def loss_of(model, run: LanguageModelingRun, backward: bool = False) -> torch.Te
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     mixed = run.model.compute_dtype != "float32"
     with (
-        packed_forward(base, run.training.loss_chunk_tokens),
-        economical_layers(base, run.training.gradient_checkpointing),
+        packed_batches(base, run.training.loss_chunk_tokens),
+        fused_layers(base, run.training.gradient_checkpointing),
         torch.autocast("cpu", torch.bfloat16, enabled=mixed),
         disable_input_dtype_casting(model, active=mixed),
     ):
-        loss = model(**batch).loss
-        if backward:  # checkpointing computes again, under the same settings
+        loss = model(**forward_arguments(batch)).loss
+        if backward:  # recomputed under the same settings
             loss.backward()
         return loss
 
@@ -306,12 +306,12 @@ def test_gradients_count_beside_activations_only_when_they_accumulate():
 
 def test_one_layer_by_hand():
     """T = 256, H = A = 128, K = 64, I = 320, 4 heads, r = 4, float32, adapters on q, k, v and o."""
-    attention = 256 * (2 * 128 + 2 * 64) * 4 + 256 * 4 * 4  # queries and output, keys and values; a sum a head
+    attention = 256 * (128 + 2 * 64) * 4  # queries, keys and values
     # Input and state behind attention; what o reads; A to B; gate and up.
     kept = attention + 256 * (2 * 128 + 128 + 4 * 4 + 2 * 320) * 4
     assert layer_bytes(SMALL, make_run(), 4, 2, 128, False, "cpu") == kept
     norms = 2 * 256 * 128 * 4
-    adapters = 256 * 128 * 4 + 4 * 256 * 4 * 4  # one input for q, k and v (o's is the output above); A to B
+    adapters = 2 * 256 * 128 * 4 + 4 * 256 * 4 * 4  # one input for q, k and v, one for o; A to B
     assert layer_bytes(QWEN, make_run(), 4, 2, 128, False, "cpu") == norms + attention + adapters + 3 * 256 * 320 * 4
 
 

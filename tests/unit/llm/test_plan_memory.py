@@ -12,7 +12,7 @@ from frugal.errors import FrugalError
 from frugal.files import read_json
 from plan_memory import as_text, plan
 
-TABLE = Path("config/models.yaml")
+MINE = {"mine": {"title": "Mine", "sources": [{"path": "/models/mine"}]}}
 
 
 @pytest.fixture
@@ -21,21 +21,13 @@ def full_study(tmp_path):
 
     def write(**changes):
         data = yaml.safe_load(Path("config/full.yaml").read_text())
-        data["movie_preference"].update(changes)
+        data["experiments"]["movie_preference"].update(changes)
+        data["models"] = MINE
         path = tmp_path / "study.yaml"
         path.write_text(yaml.safe_dump(data))
         return path
 
     return write
-
-
-def with_mine(folder):
-    """The models' table with one more, a folder."""
-    models = yaml.safe_load(TABLE.read_text())["models"]
-    (folder / "models.yaml").write_text(
-        yaml.safe_dump({"models": {**models, "mine": {"title": "Mine", "sources": [{"path": "/models/mine"}]}}})
-    )
-    return folder / "models.yaml"
 
 
 def row_of(rows, run="movie_preference/tuned"):
@@ -45,12 +37,12 @@ def row_of(rows, run="movie_preference/tuned"):
 
 def training(**changes):
     """The full study's settings of the training of `movie_preference`, with all logits at once, changed."""
-    settings = yaml.safe_load(Path("config/full.yaml").read_text())["movie_preference"]["training"]
+    settings = yaml.safe_load(Path("config/full.yaml").read_text())["experiments"]["movie_preference"]["training"]
     return {**settings, "loss_chunk_tokens": None, **changes}
 
 
 def test_the_full_study_is_planned_without_any_model(full_study, tmp_path):
-    rows = plan(full_study(training=training()), TABLE, tmp_path / "no-models")
+    rows = plan(full_study(training=training()), tmp_path / "no-models")
     assert all("unknown" not in row for row in rows)
     row = row_of(rows)
     assert (row["model"], row["method"], row["batch_size"], row["sequence_length"]) == ("llama-3-8b", "QLoRA", 1, 2048)
@@ -63,7 +55,7 @@ def test_the_full_study_is_planned_without_any_model(full_study, tmp_path):
 
 def test_a_larger_batch_does_not_fit_the_smaller_gpus(full_study, tmp_path):
     study = full_study(training=training(per_device_train_batch_size=8))
-    row = row_of(plan(study, TABLE, tmp_path))
+    row = row_of(plan(study, tmp_path))
     total = row["gb"]["total"]
     assert row["fits"] == {str(size): total <= 0.95 * size for size in (16, 24, 40, 80)}
     assert row["fits"]["80"]
@@ -73,30 +65,28 @@ def test_a_larger_batch_does_not_fit_the_smaller_gpus(full_study, tmp_path):
 def test_a_prepared_model_is_read_from_its_folder(full_study, tmp_path, tiny_model_folder):
     (tmp_path / "mine").mkdir()
     shutil.copy(tiny_model_folder / "config.json", tmp_path / "mine")
-    table = with_mine(tmp_path)
-    row = row_of(plan(full_study(base_model="mine"), table, tmp_path))
+    row = row_of(plan(full_study(base_model="mine"), tmp_path))
     assert row["gb"]["weights"] < 0.01
     # The same shape, drawn at random and not prepared yet
-    assert row_of(plan(full_study(base_model="tiny-random-llama"), TABLE, tmp_path))["gb"] == row["gb"]
+    assert row_of(plan(full_study(base_model="tiny-random-llama"), tmp_path))["gb"] == row["gb"]
 
 
 def test_an_unknown_shape_is_a_row_that_says_how_to_get_it(full_study, tmp_path):
-    table = with_mine(tmp_path)
-    rows = plan(full_study(base_model="mine"), table, tmp_path)
+    rows = plan(full_study(base_model="mine"), tmp_path)
     assert row_of(rows)["unknown"] == "the shape of mine is not known before it is fetched: snakemake models"
     assert "mine is not known before it is fetched: snakemake models" in as_text(rows)
 
 
-def test_a_model_that_the_table_does_not_have_is_named(full_study, tmp_path):
-    with pytest.raises(FrugalError, match=r"movie_preference\.base_model: config/models\.yaml has no 'lama'"):
-        plan(full_study(base_model="lama"), TABLE, tmp_path)
+def test_a_model_that_no_table_has_is_named(full_study, tmp_path):
+    with pytest.raises(FrugalError, match=r"movie_preference\.base_model: there is no model 'lama'"):
+        plan(full_study(base_model="lama"), tmp_path)
 
 
 def test_a_broken_configuration_is_named(full_study, tmp_path):
     (tmp_path / "llama-3-8b").mkdir()
     (tmp_path / "llama-3-8b" / "config.json").write_text("{")
     with pytest.raises(FrugalError, match=r"llama-3-8b/config\.json: not a model's configuration"):
-        plan(full_study(), TABLE, tmp_path)
+        plan(full_study(), tmp_path)
 
 
 def test_the_table_is_aligned():
@@ -119,4 +109,4 @@ def test_the_command_prints_and_writes(tmp_path, monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert "movie_preference/tuned" in printed
     assert "5% free" in printed
-    assert read_json(output) == plan(Path("config/full.yaml"), TABLE, tmp_path)
+    assert read_json(output) == plan(Path("config/full.yaml"), tmp_path)

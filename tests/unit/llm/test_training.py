@@ -1,4 +1,4 @@
-"""Training: what it learns from, what it leaves, and that an interruption changes nothing."""
+"""Training: its loss tokens, its output, and that an interruption changes nothing."""
 
 import csv
 import gc
@@ -13,11 +13,12 @@ from safetensors.torch import load_file
 from frugal.config.llm import LoraSettings
 from frugal.errors import FrugalError
 from frugal.files import atomic_path, sha256_file, write_json
-from frugal.hardware import choose_device
 from frugal.llm.loading import load_adapter, load_base_model, load_tokenizer
-from frugal.llm.prompts import encode_example
-from frugal.llm.training import history_csv, train_adapter
-from frugal.training import SEAL, DeadlineReached, format_seconds, last_good_checkpoint
+from frugal.llm.trainer import lora_config
+from frugal.llm.training import HISTORY, train_adapter
+from frugal.preference.prompts import encode_example
+from frugal.run.checkpoints import SEAL, DeadlineReached, format_seconds, last_good_checkpoint, write_history
+from frugal.run.hardware import choose_device
 
 RECORDS = [{"instruction": "Choose.", "input": f"Liked: {n}.", "output": f"Option {'AB'[n % 2]}."} for n in range(16)]
 
@@ -32,16 +33,7 @@ def train(tiny_model_folder, make_run):
         tokenizer = load_tokenizer(tiny_model_folder)
         examples = [encode_example(tokenizer, record, run.model.max_length) for record in RECORDS]
         return train_adapter(
-            model,
-            tokenizer,
-            examples,
-            run.lora,
-            run.training,
-            run.model,
-            run.seed,
-            checkpoints,
-            "test",
-            validation=examples[:2] if validate else None,
+            model, tokenizer, examples, run, checkpoints, "test", validation=examples[:2] if validate else None
         )
 
     return run_training
@@ -59,7 +51,7 @@ MAPS = Path("/proc/self/maps")
 @pytest.mark.skipif(not MAPS.exists(), reason="this system does not list what a process has mapped")
 @pytest.mark.parametrize("quantization", ["nf4", "int8"])
 @pytest.mark.parametrize("compute_dtype", ["float32", "bfloat16"])
-def test_beside_weights_in_few_bits_the_file_is_not_in_memory(tiny_model_folder, make_run, quantization, compute_dtype):
+def test_quantised_weights_do_not_keep_the_file_in_memory(tiny_model_folder, make_run, quantization, compute_dtype):
     settings = make_run(model={"quantization": quantization, "compute_dtype": compute_dtype}).model
     before = MAPS.read_text().count(f"{tiny_model_folder}/")
     model = load_base_model(tiny_model_folder, settings, "cpu")
@@ -74,19 +66,20 @@ def test_record_and_history_by_hand(train, tmp_path):
     assert record["examples"] == 16
     # r x (in + out) for q_proj (64 -> 64) and v_proj (64 -> 32), in 2 layers
     assert record["trainable_parameters"] == 2 * 2 * ((64 + 64) + (64 + 32))
+    assert record["adapted_modules"] == {"q_proj": 2, "v_proj": 2}
     prompt_and_response = [
         len(f"### Instruction:\nChoose.\n\n### Input:\nLiked: {n}.\n\n### Response:\nOption A.") + 1 for n in range(16)
     ]
     assert record["tokens"] == sum(prompt_and_response)
     assert record["tokens_per_second"] == pytest.approx(record["tokens"] / record["seconds"], rel=0.05)
     assert 0 < record["matmul_peak_share"] < 1
-    rows = list(csv.DictReader(io.StringIO(history_csv(trainer))))
+    rows = list(csv.DictReader(io.StringIO(write_history(trainer.state.log_history[:4], HISTORY))))
     assert [int(row["step"]) for row in rows] == [1, 2, 3, 4]
     assert float(rows[0]["loss"]) == pytest.approx(5.5, abs=1)  # ln 258, the loss of a random model
     assert int(rows[-1]["num_input_tokens_seen"]) == record["tokens"]
 
 
-def test_only_the_adapter_learns(train, tmp_path, tiny_model_folder):
+def test_only_the_adapter_is_trained(train, tmp_path, tiny_model_folder):
     trainer, _ = train(tmp_path / "checkpoints")
     base = load_file(tiny_model_folder / "model.safetensors")
     for name, weight in trainer.model.get_base_model().named_parameters():
@@ -125,7 +118,7 @@ def test_short_walltimes_in_a_row_equal_one_long_one(train, tmp_path, monkeypatc
     """Also in later epochs, whose order of rows and dropout are drawn again as they would have been."""
     changes = {"lora": {"lora_dropout": 0.2}, "training": {"num_train_epochs": 2, "train_sampling_strategy": strategy}}
     whole, _ = train(tmp_path / "whole", **changes)
-    monkeypatch.setattr("frugal.training.seconds_left", lambda: 50)
+    monkeypatch.setattr("frugal.run.checkpoints.seconds_left", lambda: 50)
     for step in range(1, 8):
         with pytest.raises(DeadlineReached, match=f"stopped by the job's time limit: saved at step {step} of 8"):
             train(tmp_path / "pieces", **changes)
@@ -195,15 +188,15 @@ def test_a_checkpoint_is_worth_no_more_than_its_best_model(tmp_path):
 
 @pytest.mark.parametrize("checkpointing", [True, "selective"])
 @pytest.mark.parametrize("compute_dtype", ["float32", "bfloat16"])
-def test_what_is_computed_again_changes_nothing(train, tmp_path, compute_dtype, checkpointing):
+def test_recomputation_changes_nothing(train, tmp_path, compute_dtype, checkpointing):
     model = {"compute_dtype": compute_dtype}
     kept, _ = train(tmp_path / "kept", model=model)
-    again, _ = train(tmp_path / "again", model=model, training={"gradient_checkpointing": checkpointing})
-    assert [row["loss"] for row in again.state.log_history if "loss" in row] == [
+    recomputed, _ = train(tmp_path / "recomputed", model=model, training={"gradient_checkpointing": checkpointing})
+    assert [row["loss"] for row in recomputed.state.log_history if "loss" in row] == [
         row["loss"] for row in kept.state.log_history if "loss" in row
     ]
     expected = adapter_weights(kept, tmp_path / "adapter-kept")
-    for name, weight in adapter_weights(again, tmp_path / "adapter-again").items():
+    for name, weight in adapter_weights(recomputed, tmp_path / "adapter-recomputed").items():
         torch.testing.assert_close(weight, expected[name])
 
 
@@ -250,8 +243,6 @@ def test_asking_for_an_absent_gpu_names_the_key():
 
 
 def test_lora_settings_are_peft_keys():
-    from frugal.llm.training import lora_config
-
     config = lora_config(LoraSettings(r=4, lora_alpha=8, target_modules=["q_proj"], use_dora=True))
     assert (config.r, config.lora_alpha, config.use_dora, set(config.target_modules)) == (
         4,
@@ -273,7 +264,7 @@ def test_a_loss_that_is_no_number_stops_the_run(tiny_model_folder, make_run, tmp
         model.model.norm.weight[0] = float("nan")
     examples = [encode_example(tokenizer, record, 200) for record in RECORDS]
     with pytest.raises(FrugalError, match=r"test: the loss is nan at step 1; lower training\.learning_rate"):
-        train_adapter(model, tokenizer, examples, run.lora, run.training, run.model, run.seed, tmp_path, "test")
+        train_adapter(model, tokenizer, examples, run, tmp_path, "test")
 
 
 def test_the_loss_is_the_responses_alone(train, tmp_path, tiny_model_folder, make_run):

@@ -56,7 +56,7 @@ def signature(source: str, class_name: str, method: str) -> inspect.Signature:
 
 def test_from_pretrained_binds(unsloth_source):
     target = signature(unsloth_source["unsloth/models/loader.py"], "FastLanguageModel", "from_pretrained")
-    target.bind(**from_pretrained_arguments("folder", ModelSettings()))
+    target.bind(**from_pretrained_arguments("folder", ModelSettings(compute_dtype="bfloat16")))
 
 
 def test_get_peft_model_binds(unsloth_source):

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from frugal.rating.sheet import CRITERIA
+from frugal.llm.rating.sheet import CRITERIA
 
 SCRIPTS = Path(__file__).parents[3] / "workflow/scripts"
 

@@ -8,7 +8,7 @@ import pytest
 
 from frugal.errors import FrugalError
 from frugal.files import write_json
-from frugal.rating.sheet import (
+from frugal.llm.rating.sheet import (
     COLUMNS,
     CRITERIA,
     make_items,

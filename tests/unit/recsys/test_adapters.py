@@ -5,7 +5,7 @@ import pytest
 import torch
 from peft import PeftModel
 
-from frugal.config.recommenders import AdapterSettings
+from frugal.config.recommendation import AdapterSettings
 from frugal.errors import FrugalError
 from frugal.files import read_json
 from frugal.recsys.adapters import add_adapter, load_trained, save_trained, trainable_counts, unwrap

@@ -1,13 +1,20 @@
 """Baselines against scores worked out by hand, and against what is known of MovieLens-100K."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from frugal.recsys import baselines
+import score_recommender_baselines
+from frugal.config.recommendation import BASELINES, RecommendationRun
+from frugal.config.study import dump_yaml, plain
+from frugal.files import read_json
+from frugal.kinds import RECOMMENDATION
+from frugal.recsys import baselines, ease
 from frugal.recsys.baselines import (
+    UNORDERED,
     fit_baselines,
     fit_ease_weights,
     fit_item_knn,
@@ -19,6 +26,7 @@ from frugal.recsys.baselines import (
 from frugal.recsys.ease import fit_ease, interaction_matrix
 from frugal.recsys.evaluation import evaluate
 from frugal.recsys.histories import Histories, Split, in_time_order, leave_one_out
+from frugal.recsys.shards import write_shards
 
 MOVIELENS_100K = Path(__file__).parents[3] / "data/prepared/movielens-100k/interactions.parquet"
 
@@ -57,9 +65,9 @@ def test_neighbours_do_not_depend_on_the_blocks(monkeypatch):
     rng = np.random.default_rng(0)
     matrix = interaction_matrix(rng.integers(40, size=300), rng.integers(25, size=300), 25)
     whole = nearest_items(matrix, 5).toarray()
-    blocks = baselines.co_occurrences
-    monkeypatch.setattr(baselines, "co_occurrences", lambda matrix: blocks(matrix, block=7))
-    assert nearest_items(matrix, 5).toarray().tolist() == whole.tolist()
+    for entries in (1, 60, 200):
+        monkeypatch.setattr(baselines, "BLOCK_ENTRIES", entries)
+        assert nearest_items(matrix, 5).toarray().tolist() == whole.tolist()
     assert ((whole > 0).sum(axis=1) >= 5).all()
 
 
@@ -79,26 +87,49 @@ def test_markov_counts_steps_then_popularity():
     assert score(scorer, [2])[0] == pytest.approx([0.75, 0.5, 0.5, 0])
 
 
-def test_large_catalogues_get_ease_by_neighbours(monkeypatch):
+def test_nearest_items_are_those_of_the_dense_similarities():
+    rng = np.random.default_rng(1)
+    matrix = interaction_matrix(rng.integers(40, size=300), rng.integers(25, size=300), 26)
+    counts = (matrix.T @ matrix).toarray()
+    norms = np.sqrt(np.diag(counts))
+    cosines = counts / np.maximum(norms[:, None] * norms, 1)
+    np.fill_diagonal(cosines, 0)
+    last = np.sort(cosines, axis=1)[:, -4, None]
+    expected = np.where(cosines >= last - 1e-6, cosines, 0)
+    assert nearest_items(matrix, 4).toarray() == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_large_sparse_catalogue_takes_little_time_and_memory():
+    # Of 500,000 items all similarities are 2.5 * 10^11; those of items with a common user are 30,000.
+    users, items = np.repeat(np.arange(1000), 6), np.random.default_rng(0).integers(500_000, size=6000)
+    assert nearest_items(interaction_matrix(users, items, 500_000), 20).nnz < 31_000
+
+
+def test_baselines_that_are_asked_for_and_one_that_does_not_fit(monkeypatch):
+    parts = Split(histories([0, 1], [1, 2]), histories([], []), histories([2], [0]), item_count=3)
+    assert list(fit_baselines(parts, use=["markov", "popularity"])) == ["popularity", "markov"]
+    monkeypatch.setattr(ease, "memory_limit_mb", lambda: 0)
+    found = fit_baselines(parts)
+    reason = "not computed: needs 0.0 GB of memory, and has 0.0 GB"
+    assert (found["ease"], found["ease_recency"]) == (reason, reason)
+    assert not any(isinstance(found[name], str) for name in ("popularity", "item_knn", "markov"))
+    assert not isinstance(fit_baselines(parts, ease_neighbours=2)["ease"], str)
+
+
+def test_large_catalogues_get_ease_by_neighbours():
     rng = np.random.default_rng(0)
     known = Histories.from_pairs(rng.integers(30, size=200), rng.integers(12, size=200), 30)
     dense = fit_ease_weights(known, 12, regularisation=3)
     assert dense == pytest.approx(fit_ease(known.users, known.items, 12, 3), abs=1e-6)
-    monkeypatch.setattr(baselines, "DENSE_ITEMS", 11)
-    # With room for all 11 neighbours nothing is left out. Items without a common user weigh little in EASE.
-    assert fit_ease_weights(known, 12, regularisation=3).toarray() == pytest.approx(dense, abs=1e-5)
+    # With all 11 neighbours nothing is left out. Items without a common user weigh little in EASE.
+    assert fit_ease_weights(known, 12, regularisation=3, neighbours=11).toarray() == pytest.approx(dense, abs=1e-5)
 
 
 def test_what_needs_an_order_is_left_out_where_there_is_none():
     parts = histories([0, 1], [1, 2]), histories([], []), histories([2], [0])
-    assert set(fit_baselines(Split(*parts, item_count=3))) == {
-        "popularity",
-        "item_knn",
-        "ease",
-        "ease_recency",
-        "markov",
-    }
-    assert set(fit_baselines(Split(*parts, item_count=3, ordered=False))) == {"popularity", "item_knn", "ease"}
+    assert list(fit_baselines(Split(*parts, item_count=3))) == list(BASELINES)
+    found = fit_baselines(Split(*parts, item_count=3, ordered=False))
+    assert [name for name, scorer in found.items() if scorer == UNORDERED] == ["ease_recency", "markov"]
 
 
 def test_validation_items_are_known_and_test_items_are_not():
@@ -122,3 +153,26 @@ def test_movielens_100k_gives_the_known_figures():
     for name, scorer in fit_baselines(split).items():
         metrics = evaluate(scorer, split, "test").metrics
         assert (metrics["HR@10"], metrics["NDCG@10"]) == pytest.approx(anchors[name], abs=0.003), name
+
+
+def test_the_records_of_baselines(tmp_path, monkeypatch):
+    # Users 0 to 19 have the items 0, 1, 2, 3 from their own number on, and then the first of them again.
+    rows = [[(user + step) % 4 for step in (0, 1, 2, 3, 0)] for user in range(20)]
+    users = np.repeat(np.arange(20), 5)
+    write_shards(leave_one_out(Histories.from_pairs(users, np.concatenate(rows), 20), 5), tmp_path / "s", 1, {})
+    baselines = {"use": ["popularity", "ease"]}
+    run = RecommendationRun.model_validate({"dataset": "x", "baselines": baselines})
+    (tmp_path / "config.yaml").write_text(dump_yaml(plain(run, RECOMMENDATION.stages["baselines"])))
+    command = ["--config", tmp_path / "config.yaml", "--sequences", tmp_path / "s", "--results", tmp_path]
+    monkeypatch.setattr(sys, "argv", ["score", *map(str, command), "--memory-mb", "0.0001"])
+    score_recommender_baselines.main()
+    records = {name: read_json(tmp_path / f"baseline_{name}/metrics.json") for name in BASELINES}
+    popularity = records["popularity"]
+    assert (popularity["cases"], popularity["history"]) == (20, "keep")
+    assert popularity["targets"] == {"targets": 20, "repeated": 20, "cold": 0}
+    # The other four items are as popular as the target, item 4 is not: any of four ranks.
+    assert popularity["metrics"]["HR@10"] == 1
+    assert 0.25 < popularity["metrics"]["MRR"] < 1
+    assert records["ease"]["metrics"] == {}
+    assert records["ease"]["left_out"] == "not computed: needs 0.0 GB of memory, and has 0.0 GB"
+    assert records["markov"]["left_out"] == "not among baselines.use"

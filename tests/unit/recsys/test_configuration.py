@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from frugal.config.recommenders import AdapterSettings, ModelSettings, WarmStartSettings
+from frugal.config.recommendation import AdapterSettings, ModelSettings, WarmStartSettings
 from frugal.recsys.configuration import BERT4RecConfig, RecommenderConfig, SASRecConfig, SSEPTConfig
 
 

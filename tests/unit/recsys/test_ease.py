@@ -5,6 +5,7 @@ import pytest
 import scipy.sparse
 
 from frugal.errors import FrugalError
+from frugal.recsys import ease
 from frugal.recsys.ease import co_occurrences, fit_ease, fit_local_ease, interaction_matrix
 
 
@@ -26,8 +27,18 @@ def test_repeated_interactions_count_once_and_unknown_items_have_no_weight():
 
 def test_a_catalogue_that_fits_no_memory_is_refused_before_it_is_tried():
     # 12 bytes * (10^7)^2 = 1.2 * 10^15 bytes.
-    with pytest.raises(FrugalError, match="EASE over 10000000 items needs 1200000 GB"):
+    with pytest.raises(FrugalError, match=r"EASE over 10000000 items: not computed: needs 1200\.0 TB"):
         fit_ease(np.array([0]), np.array([0]), item_count=10**7)
+
+
+def test_memory_is_what_the_machine_its_cgroup_or_the_job_has(monkeypatch):
+    # 12 bytes * (500,000)^2 = 3.0 * 10^12 bytes; 12 bytes * (10,000)^2 = 1.2 * 10^9 bytes = 1144 MB.
+    monkeypatch.setattr(ease, "memory_limit_mb", lambda: 16_000)
+    assert ease.beyond_memory(500_000) == "not computed: needs 3.0 TB of memory, and has 16.8 GB"
+    assert ease.beyond_memory(10_000) == ease.beyond_memory(10_000, granted_mb=1_145) == ""
+    assert ease.beyond_memory(10_000, granted_mb=1_144) == "not computed: needs 1.2 GB of memory, and has 1.2 GB"
+    monkeypatch.setattr(ease, "memory_limit_mb", lambda: 1_000)
+    assert ease.beyond_memory(10_000, granted_mb=32_000) == "not computed: needs 1.2 GB of memory, and has 1.0 GB"
 
 
 def test_co_occurrences_in_blocks_are_the_gram_matrix():

@@ -11,20 +11,21 @@ import pytest
 import torch
 
 import measure_efficiency
-from frugal.config.recommenders import EfficiencySettings, RecommenderRun
+from frugal.config.recommendation import EfficiencySettings, RecommendationRun
 from frugal.errors import FrugalError
 from frugal.files import read_json
-from frugal.recsys import efficiency, training
-from frugal.recsys.efficiency import made_up_data, measure, train_steps, zipf_items
+from frugal.recsys import efficiency, training_record
+from frugal.recsys.efficiency import measure, synthetic_split, train_steps, zipf_items
 from frugal.recsys.training import build_model, make_batches
 
 MODEL = {"architecture": "sasrec", "hidden_size": 8, "num_hidden_layers": 1, "intermediate_size": 16, "max_length": 6}
 SETTINGS = {"item_count": 40, "batch_size": 4, "steps": 2}
 
 
-def run(**model) -> RecommenderRun:
-    training = {"per_device_train_batch_size": 4}
-    return RecommenderRun.model_validate({"dataset": "none", "model": MODEL | model, "training": training})
+def run(**model) -> RecommendationRun:
+    training = {"per_device_train_batch_size": 4, "precision": "float32"}
+    settings = {"dataset": "none", "model": MODEL | model, "loss": {"precision": "float32"}, "training": training}
+    return RecommendationRun.model_validate(settings)
 
 
 def settings(**changes) -> EfficiencySettings:
@@ -36,7 +37,7 @@ def settings(**changes) -> EfficiencySettings:
 def _cheap(monkeypatch):
     """One thread, and a matrix-multiply peak of 10^9 operations a second."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setattr(training, "matmul_peak_flops", lambda dtype, device, size: 1e9)
+    monkeypatch.setattr(training_record, "native_peak_flops", lambda dtype, device: 1e9)
 
 
 def test_the_first_items_are_drawn_most():
@@ -49,7 +50,7 @@ def test_the_first_items_are_drawn_most():
 def test_every_window_is_full(architecture):
     one = run(architecture=architecture, user_embedding_size=8)
     model = build_model(one.model, 40, 4, seed=1)
-    batches = make_batches(model, made_up_data(4, 6 + model.config.causal, 40, seed=1), one, seed=1)
+    batches = make_batches(model, synthetic_split(4, 6 + model.config.causal, 40, seed=1), one, seed=1)
     assert len(batches) == 1
     for step in range(3):
         batch = batches[step, 0]
@@ -87,8 +88,8 @@ def test_modes_train_what_they_say(mode):
 def test_training_learns():
     one = run(hidden_dropout_prob=0.0)
     model = build_model(one.model, 40, 4, seed=1)
-    batches = make_batches(model, made_up_data(4, 7, 40, seed=1), one, seed=1)
-    losses = [train_steps(model, batches, one.training, 10, "float32", "cpu")[3] for _ in range(2)]
+    batches = make_batches(model, synthetic_split(4, 7, 40, seed=1), one, seed=1)
+    losses = [train_steps(model, batches, one.training, 1, 10, "float32", "cpu")[3] for _ in range(2)]
     assert losses[1] < losses[0] < np.log(40) + 0.1
 
 
@@ -98,9 +99,18 @@ def test_a_row_of_the_median_step(monkeypatch):
     monkeypatch.setattr(efficiency, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
     one = run()
     model = build_model(one.model, 40, 4, seed=1)
-    batches = make_batches(model, made_up_data(4, 7, 40, seed=1), one, seed=1)
-    seconds, positions, targets, _ = train_steps(model, batches, one.training, 4, "float32", "cpu")
+    batches = make_batches(model, synthetic_split(4, 7, 40, seed=1), one, seed=1)
+    seconds, positions, targets, _ = train_steps(model, batches, one.training, 1, 4, "float32", "cpu")
     assert (seconds, positions, targets) == (2.5, 24, 24)
+
+
+def test_an_emulated_mode_is_measured_over_one_step(monkeypatch):
+    asked = []
+    monkeypatch.setattr(efficiency, "is_emulated", lambda dtype, device: dtype == "bfloat16")
+    monkeypatch.setattr(efficiency, "train_steps", lambda *given: asked.append(given[3:5]) or (0.5, 24, 24, 3.0))
+    rows = [measure(run(), settings(), "small", mode) for mode in ("float32", "bfloat16")]
+    assert asked == [(1, 2), (0, 1)]
+    assert [row["emulated"] for row in rows] == [False, True]
 
 
 def test_float16_needs_a_gpu():
@@ -147,7 +157,7 @@ def test_a_process_that_dies_becomes_a_row(monkeypatch, tmp_path, code, error):
     script = tmp_path / "child.py"
     script.write_text(code)
     monkeypatch.setattr(measure_efficiency, "__file__", str(script))
-    row = measure_efficiency.measure_apart("{}", "small", "float32", timeout_minutes=0.005 if "sleep" in code else 1)
+    row = measure_efficiency.measure_apart("{}", "small", "float32", timeout_minutes=0.005 if "sleep" in code else 20)
     assert error in row["error"]
 
 

@@ -3,19 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from frugal.errors import FrugalError
-from frugal.files import read_json
-from frugal.recsys.evaluation import (
-    PREDICTION_COLUMNS,
-    Evaluation,
-    bootstrap_mean_intervals,
-    evaluate,
-    summarise_seeds,
-    write_ranking_metrics,
-)
+from frugal.recsys.evaluation import PREDICTION_COLUMNS, evaluate
 from frugal.recsys.histories import Histories, Split
 
 
@@ -70,8 +62,69 @@ def test_validation_does_not_know_its_own_items():
     assert seen == [[0], [0, 1]]
 
 
-def test_a_target_that_was_in_the_history_is_still_ranked():
-    assert evaluate(fixed([7, 9, 8]), split([[0, 1]], [[0]], 3), "test").rank.tolist() == [2]
+def test_a_repeated_target_is_ranked_with_the_whole_history_or_not_at_all():
+    parts = split([[0, 1], [0]], [[0], [2]], 3)
+    scores = fixed([7, 9, 8], [9, 8, 7])
+    for history in ("auto", "keep"):
+        assert evaluate(scores, parts, "test", history=history).rank.tolist() == [3, 3]
+    left = evaluate(scores, parts, "test", history="exclude")
+    assert (left.users.tolist(), left.rank.tolist()) == ([1], [2])
+
+
+def test_targets_that_are_all_repeated_are_no_test():
+    with pytest.raises(FrugalError, match=r"all targets are repeated; set evaluation\.history to 'keep'"):
+        evaluate(constant(3), split([[0]], [[0]], 3), "test", history="exclude")
+
+
+def chance(repeats: bool, length: int = 60):
+    """1,500 users and 100 items, drawn uniformly: nothing can be predicted."""
+    rng = np.random.default_rng(3)
+    drawn = [(rng.integers(100, size=length) if repeats else rng.permutation(100)[:length]).tolist()
+             for _ in range(1500)]  # fmt: skip
+    return split([row[:-1] for row in drawn], [row[-1:] for row in drawn], 100)
+
+
+def copy_history(users, known):
+    return np.array([np.isin(np.arange(100), row) for row in known], dtype=np.float32)
+
+
+def most_recent(users, known):
+    return np.array([np.arange(100) == row[-1] for row in known], dtype=np.float32)
+
+
+# Not "keep" without repeats: there, items of the history are known to be wrong.
+@pytest.mark.parametrize(
+    ("repeats", "history"),
+    [(False, "auto"), (False, "exclude"), (True, "auto"), (True, "exclude"), (True, "keep")],
+)
+@pytest.mark.parametrize("name", ["constant", "random", "copy", "recent", "popular"])
+def test_scorers_that_know_nothing_get_chance_level(name, history, repeats):
+    parts = chance(repeats)
+    popularity = np.bincount(parts.context("test").items, minlength=100).astype(np.float32)
+    rng = np.random.default_rng(5)
+    scorer = {
+        "constant": constant(100),
+        "random": lambda users, known: rng.random((len(users), 100)),
+        "copy": copy_history,
+        "recent": most_recent,
+        "popular": lambda users, known: np.tile(popularity, (len(users), 1)),
+    }[name]
+    result = evaluate(scorer, parts, "test", cutoffs=(10,), history=history)
+    kept = parts.keeps_history(history)
+    ranked = np.array([100 if kept else 100 - len(set(parts.train[user])) for user in result.users])
+    expected, users = (10 / ranked).mean(), len(ranked)
+    # The bound is five standard errors of a share over these users, because there are 25 tests.
+    assert result.metrics["HR@10"] == pytest.approx(expected, abs=5 * (expected * (1 - expected) / users) ** 0.5)
+
+
+def test_long_histories_of_few_items_do_not_make_every_scorer_perfect():
+    # 200 users with 61 of 10 items: HR@5 is 1/2 by chance, its standard error over 200 users .035.
+    rng = np.random.default_rng(0)
+    drawn = rng.integers(10, size=(200, 61)).tolist()
+    parts = split([row[:-1] for row in drawn], [row[-1:] for row in drawn], 10)
+    copies = lambda users, known: np.array([np.isin(np.arange(10), row) for row in known], np.float32)  # noqa: E731
+    for scorer in (constant(10), copies):
+        assert evaluate(scorer, parts, "test", (5,)).metrics["HR@5"] == pytest.approx(0.5, abs=0.15)
 
 
 def test_a_catalogue_of_one_item():
@@ -81,11 +134,11 @@ def test_a_catalogue_of_one_item():
 
 
 def test_a_scorer_that_knows_nothing_gets_what_chance_gives():
-    # 41 candidates: 10 of 50 items were had, and one of them is a target: HR@10 = 10 / 41 = 0.2439 on average,
+    # 41 candidates, as 9 of 50 items were had: HR@10 = 10 / 41 = 0.2439 on average,
     # its standard error over 4,000 users sqrt(0.2439 * 0.7561 / 4000) = 0.0068.
     rng = np.random.default_rng(1)
     drawn = [rng.permutation(50)[:10].tolist() for _ in range(4000)]
-    parts = split(drawn, [[row[0]] for row in drawn], 50)
+    parts = split([row[1:] for row in drawn], [row[:1] for row in drawn], 50)
     result = evaluate(constant(50), parts, "test", cutoffs=(1, 10))
     assert result.metrics["HR@10"] == pytest.approx(10 / 41, abs=4 * 0.0068)
     # Ids decide nothing: what comes first is spread over the catalogue, too.
@@ -129,19 +182,21 @@ def worlds(draw):
 
 
 @settings(deadline=None)
-@given(worlds(), st.integers(0, 3))
-def test_ranks_and_coverage_come_from_one_sorted_list_whatever_the_batch_size(world, seed):
+@given(worlds(), st.integers(0, 3), st.sampled_from(["auto", "keep", "exclude"]))
+def test_ranks_and_coverage_come_from_one_sorted_list_whatever_the_batch_size(world, seed, history):
     parts, scores = world
+    assume(len(parts.cases("test", history)))
+    kept, targets = parts.keeps_history(history), parts.targets("test", history)
     results = [
-        evaluate(fixed(*scores), parts, "test", (1, 3), batch_size, seed, sampled_negatives=2)
+        evaluate(fixed(*scores), parts, "test", (1, 3), batch_size, seed, sampled_negatives=2, history=history)
         for batch_size in (1, 3, 64)
     ]
     covered = set()
-    for user, rank in enumerate(results[0].rank):
-        candidates = [i for i in range(parts.item_count) if i not in parts.train[user] or i in parts.test[user]]
+    for user, rank in zip(results[0].users, results[0].rank, strict=True):
+        candidates = [i for i in range(parts.item_count) if kept or i not in parts.train[user]]
         priority = np.random.default_rng([seed, user]).random(parts.item_count)
         order = sorted(candidates, key=lambda i: (-scores[user, i], priority[i]))
-        assert rank == 1 + min(order.index(item) for item in parts.test[user])
+        assert rank == 1 + min(order.index(item) for item in targets[user])
         covered |= set(order[:3])
     assert results[0].metrics["coverage@3"] == pytest.approx(len(covered) / parts.item_count)
     for other in results[1:]:
@@ -226,44 +281,3 @@ def test_predictions_have_one_row_a_user():
     assert dict(frame.dtypes.astype(str)) == PREDICTION_COLUMNS
     # One hit on rank 2: NDCG 1 / log2(3) = 0.63093.
     assert frame.iloc[0].tolist() == pytest.approx([7, 0, 1, 2, 1, 0.63093, 1, 0.5], abs=1e-5)
-
-
-def test_intervals_of_means():
-    # 100 users, half of them 1: the mean's standard error is 0.05, so the interval is 0.5 +- 0.098, in steps of 0.01.
-    values = {"half": np.arange(100) % 2.0, "always": np.ones(100)}
-    intervals = bootstrap_mean_intervals(values, samples=4000, seed=0)
-    assert intervals["half"] == pytest.approx([0.402, 0.598], abs=0.02)
-    assert intervals["always"] == pytest.approx([1, 1])
-
-
-def evaluation(rr: list[float], coverage: float) -> Evaluation:
-    values = np.array(rr)
-    ranks = (1 / values).astype(int)
-    metrics = {"MRR": float(values.mean()), "coverage@10": coverage}
-    return Evaluation(
-        np.arange(len(rr)), np.ones(len(rr), int), ranks, {"MRR": values}, metrics, {"MRR": 2 * metrics["MRR"]}
-    )
-
-
-def test_seeds_are_averaged():
-    # MRR .75 and .25: mean .5, sample standard deviation sqrt(2 * .25^2 / 1) = .35355. Over the seeds both
-    # users have .5: no spread over users is left, although each seed has one.
-    summary = summarise_seeds({1: evaluation([1, 0.5], 0.2), 5: evaluation([0.0625, 0.4375], 0.4)}, 50, 0)
-    assert summary["metrics"] == pytest.approx({"MRR": 0.5, "coverage@10": 0.3})
-    assert summary["std"] == pytest.approx({"MRR": 0.35355, "coverage@10": 0.141421}, abs=1e-5)
-    assert summary["by_seed"]["5"] == {"MRR": 0.25, "coverage@10": 0.4}
-    assert summary["sampled"] == {"MRR": 1.0}
-    assert summary["cases"] == 2
-    assert list(summary["intervals"]) == ["MRR"]
-    # The users' averages are .53125 and .46875.
-    assert summary["intervals"]["MRR"] == pytest.approx([0.46875, 0.53125])
-
-
-def test_one_seed_has_no_spread_and_the_file_is_json(tmp_path):
-    result = evaluate(fixed([0, 3, 2, 1]), split([[0]], [[2]], 4), "test")
-    summary = summarise_seeds({0: result}, 20, 0)
-    write_ranking_metrics(tmp_path / "metrics.json", summary, None, {"seed": 0})
-    written = read_json(tmp_path / "metrics.json")
-    assert "std" not in written
-    assert written["metrics"] == result.metrics
-    assert (written["sampled"], written["training"], written["provenance"]) == ({}, None, {"seed": 0})

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from frugal.errors import FrugalError
-from frugal.recsys.histories import Histories, global_time, in_time_order, leave_one_out
+from frugal.recsys.histories import Histories, Split, global_time, in_time_order, leave_one_out
 
 
 def of(*rows: list[int]) -> Histories:
@@ -52,12 +52,38 @@ def test_global_time_by_hand():
     # Ten interactions at times 0 to 9; shares .2 and .3: validation from time 5, test from time 7.
     histories = of([1, 2, 1, 3], [4, 5, 4], [6, 7, 7])
     times = np.array([0, 5, 6, 9, 1, 2, 8, 3, 4, 7])
-    # Item 1 at 6, item 4 at 8 and item 7 at 7 are no targets: their users have had them.
     split = global_time(histories, times, 10, validation_share=0.2, test_share=0.3)
     assert rows(split.train) == [[1], [4, 5], [6, 7]]
-    assert rows(split.validation) == [[2], [], []]
-    assert rows(split.test) == [[3], [], []]
-    assert split.cases("validation").tolist() == split.cases("test").tolist() == [0]
+    assert rows(split.validation) == [[2, 1], [], []]
+    assert rows(split.test) == [[3], [4], [7]]
+    assert rows(split.context("test")) == [[1, 2, 1], [4, 5], [6, 7]]
+    # Item 1 at 6, item 4 at 8 and item 7 at 7: their users have had them.
+    assert split.repeats == 3
+    assert rows(split.targets("validation", "exclude")) == [[2], [], []]
+    assert rows(split.targets("test", "exclude")) == [[3], [], []]
+    assert split.cases("validation", "exclude").tolist() == split.cases("test", "exclude").tolist() == [0]
+    assert rows(split.targets("test")) == rows(split.targets("test", "keep")) == [[3], [4], [7]]
+    # Item 3 is in nobody's training part.
+    assert split.target_counts("test") == {"targets": 3, "repeated": 2, "cold": 1}
+
+
+@pytest.mark.parametrize(
+    ("chosen", "keep", "exclude"),
+    [("all", [[2, 3], [5], []], [[2, 3], [], []]), ("first", [[2], [5], []], [[2], [], []]),
+     ("last", [[2], [5], []], [[2], [], []])],
+)  # fmt: skip
+def test_targets_of_a_part_by_hand(chosen, keep, exclude):
+    # User 0 has item 2, 3, 2 and then 1 again, which he had before.
+    split = Split(of([1], [5], [4]), of([], [], []), of([2, 3, 2], [5, 5], []), 6, chosen=chosen)
+    assert rows(split.targets("test", "keep")) == keep
+    assert rows(split.targets("test", "exclude")) == exclude
+
+
+def test_a_sample_of_users_takes_repeats_from_the_whole_data():
+    assert Split(of([1]), of([2]), of([3]), 4).keeps_history("auto") is False
+    assert Split(of([1]), of([2]), of([3]), 4, known_repeats=7).keeps_history("auto") is True
+    assert Split(of([1]), of([2]), of([1]), 4).keeps_history("auto") is True
+    assert Split(of([1]), of([2]), of([1]), 4).keeps_history("exclude") is False
 
 
 def test_user_without_a_past_is_not_scored():

@@ -382,3 +382,16 @@ def test_the_last_of_several_blocks_is_not_compiled(make_model, blocks, compiled
     model = make_model("bert4rec", num_hidden_layers=blocks)
     model.compile_blocks()
     assert [block._compiled_call_impl is not None for block in model.blocks] == compiled
+
+
+@pytest.mark.parametrize("negatives", [None, 3])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_process_without_a_row_of_a_small_batch_adds_nothing(make_model, kind, negatives):
+    """All its gradients are there, and zero: the other processes wait for them."""
+    model, nothing = make_model(kind).train(), torch.zeros(0, dtype=torch.int64)
+    model.negatives = negatives
+    rows = {"input_ids": nothing.view(0, 4), "labels": nothing.view(0, 4), "lengths": nothing, "user_ids": nothing}
+    loss = model(**rows, num_items_in_batch=torch.tensor(7)).loss
+    loss.backward()
+    assert loss.item() == 0
+    assert all(weight.grad is not None and not weight.grad.any() for weight in model.parameters())

@@ -40,7 +40,7 @@ def save(path: Path, array: object, **named: object) -> Path:
 
 
 def test_the_layout_by_hand(tmp_path):
-    summary = write_shards(SPLIT, tmp_path / "s", shards=2, about={"dataset": "made-up"})
+    summary = write_shards(SPLIT, tmp_path / "s", shards=2, about={"dataset": "synthetic"})
     # Users 0 and 2 are even, user 1 is odd.
     even, odd = (np.load(tmp_path / "s/training" / f"part_00{n}.npz")["arr_0"] for n in range(2))
     assert even.tolist() == [[0, 4], [0, 1], [0, 4], [2, 2]]
@@ -50,12 +50,18 @@ def test_the_layout_by_hand(tmp_path):
     assert np.load(tmp_path / "s/evaluation/part_000.npz")["arr_0"].tolist() == [[0, 2], [2, 1]]
     assert summary == read_json(tmp_path / "s/summary.json")
     assert summary == {
-        "dataset": "made-up",
+        "dataset": "synthetic",
         "users": 3,
         "items": 7,
         "shards": 2,
         "ordered": True,
+        "chosen": "all",
         "rows": {"training": 6, "validation": 2, "evaluation": 2},
+        "repeats": 1,
+        "targets": {
+            "validation": {"targets": 2, "repeated": 0, "cold": 1},
+            "evaluation": {"targets": 2, "repeated": 0, "cold": 0},
+        },
     }
 
 

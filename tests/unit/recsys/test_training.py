@@ -1,4 +1,4 @@
-"""Training runs on a made-up world: users walk through the items in circles, so the next item can be learnt."""
+"""Training runs on a synthetic world: users walk through the items in circles, so the next item can be learnt."""
 
 import copy
 import dataclasses
@@ -11,21 +11,17 @@ import pytest
 import torch
 from transformers import TrainerCallback
 
-from frugal.config.recommenders import RecommenderRun
+from frugal.config.recommendation import EvaluationSettings, RecommendationRun
 from frugal.config.study import dump_yaml, plain
 from frugal.errors import FrugalError
 from frugal.recsys.histories import Histories, leave_one_out
 from frugal.recsys.modeling import load_recommender
 from frugal.recsys.shards import write_shards
-from frugal.recsys.training import (
-    RecommenderTrainer,
-    build_model,
-    history_csv,
-    loss_dtype,
-    train_recommender,
-    training_flops,
-)
-from frugal.training import DeadlineReached
+from frugal.recsys.trainer import RecommenderTrainer
+from frugal.recsys.training import build_model, resolve_precision, train_recommender
+from frugal.recsys.training_record import history_csv, training_flops
+from frugal.run.checkpoints import DeadlineReached
+from frugal.run.device import Capabilities
 
 ITEMS = 12
 SCRIPTS = Path(__file__).parents[3] / "workflow" / "scripts"
@@ -34,9 +30,9 @@ ONE_CLOCK_IS_AHEAD = """
 import os, runpy, sys
 sys.argv.pop(0)
 sys.path.insert(0, os.path.dirname(sys.argv[0]))
-from frugal.libraries import hide_unused
+from frugal.run.libraries import hide_unused
 hide_unused("none")
-from frugal.training import Progress
+from frugal.run.checkpoints import Progress
 Progress.deadline = property(lambda self: 0 if os.environ["RANK"] == "1" else 1e9, lambda self, value: None)
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
@@ -50,12 +46,15 @@ def split():
     return leave_one_out(Histories.from_pairs(users, np.concatenate(histories), 24), ITEMS)
 
 
-def make_run(architecture="sasrec", training=None, **sections):
+def make_run(architecture="sasrec", training=None, loss=None, **sections):
     shape = {"hidden_size": 8, "num_hidden_layers": 1, "intermediate_size": 16, "max_length": 6}
     model = {"architecture": architecture, **shape, "user_embedding_size": 4, **sections.pop("model", {})}
     defaults = {"num_train_epochs": 4, "per_device_train_batch_size": 8, "learning_rate": 0.01, "logging_steps": 2}
-    return RecommenderRun.model_validate(
-        {"dataset": "made-up", "seeds": [1], "model": model, "training": {**defaults, **(training or {})}, **sections}
+    # The type is never left to the machine.
+    training = {**defaults, "precision": "float32", **(training or {})}
+    loss = {"precision": "float32", **(loss or {})}
+    return RecommendationRun.model_validate(
+        {"dataset": "synthetic", "seeds": [1], "model": model, "loss": loss, "training": training, **sections}
     )
 
 
@@ -126,7 +125,7 @@ def test_stopped_in_time_after_every_step_equals_uninterrupted(split, tmp_path, 
     run = make_run(training={"deadline_minutes": 1e-6} if limit == "deadline" else {})
     whole, _ = train(split, make_run(), tmp_path / "whole")
     if limit == "walltime":
-        monkeypatch.setattr("frugal.training.seconds_left", lambda: 50)
+        monkeypatch.setattr("frugal.run.checkpoints.seconds_left", lambda: 50)
     for _ in range(whole.state.max_steps):
         try:
             pieces, record = train(split, run, tmp_path / "pieces")
@@ -219,22 +218,34 @@ def test_operations_by_hand(split):
     assert training_flops(model, 10, 10, 4, True)["loss"] == 10 * 2 * 8 * 6 * 3
 
 
-def test_the_type_of_the_loss():
-    settings = make_run().training
-    assert loss_dtype("float32", settings) == torch.float32
-    assert loss_dtype("auto", make_run(training={"precision": "bfloat16"}).training) == torch.bfloat16
-
-
 @pytest.mark.parametrize(
-    ("amx", "avx512_bf16", "dtype"),
-    [(False, False, torch.float32), (False, True, torch.bfloat16), (True, True, torch.bfloat16)],
+    ("native", "width", "training", "loss", "expected"),
+    [
+        (False, 64, "auto", "auto", ("float32", "float32")),
+        (False, 512, "auto", "auto", ("float32", "float32")),
+        (True, 64, "auto", "auto", ("float32", "bfloat16")),
+        (True, 512, "auto", "auto", ("bfloat16", "bfloat16")),
+        (True, 64, "float32", "float32", ("float32", "float32")),
+        (True, 64, "bfloat16", "auto", ("bfloat16", "bfloat16")),
+    ],
 )
-def test_the_loss_takes_16_bits_where_the_processor_multiplies_them_faster(monkeypatch, amx, avx512_bf16, dtype):
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512_bf16)
-    settings = make_run().training
-    assert loss_dtype("auto", settings) == dtype
-    assert loss_dtype("auto", settings.model_copy(update={"gpus": 1})) == torch.float32
+def test_types_on_a_cpu(monkeypatch, native, width, training, loss, expected):
+    cpu = Capabilities("a CPU", native_bfloat16=native, native_int8=native)
+    monkeypatch.setattr("frugal.run.device.cpu_capabilities", lambda: cpu)
+    monkeypatch.setattr("frugal.recsys.training.cpu_capabilities", lambda: cpu)
+    run = make_run(model={"hidden_size": width}, training={"precision": training}, loss={"precision": loss})
+    resolved, choice = resolve_precision(run, "cpu")
+    assert (resolved.training.precision, resolved.loss.precision) == expected
+    assert choice.dtype == expected[0]
+
+
+def test_types_on_a_gpu_without_bfloat16(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "Tesla T4")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (7, 5))
+    run = make_run(training={"precision": "auto"}, loss={"precision": "auto"})
+    resolved, choice = resolve_precision(run, "cuda:0")
+    assert (resolved.training.precision, resolved.loss.precision) == ("float16", "float16")
+    assert choice.reason == "auto: Tesla T4 has no bfloat16 (compute capability 7.5)"
 
 
 def validate(split, rank=0, world_size=1):
@@ -242,7 +253,7 @@ def validate(split, rank=0, world_size=1):
     trainer = SimpleNamespace(
         model=build_model(make_run().model, split.item_count, split.user_count, 1),
         split=split,
-        evaluation_batch_size=8,
+        evaluation=EvaluationSettings(batch_size=8),
         args=SimpleNamespace(process_index=rank, world_size=world_size, device=torch.device("cpu")),
         callback_handler=SimpleNamespace(on_evaluate=lambda *_: None),
         state=None,

@@ -7,7 +7,8 @@ import torch
 from safetensors.torch import save_file
 
 from frugal.errors import FrugalError
-from frugal.recsys.warm_start import describe, read_weights, warm_start
+from frugal.recsys.catalogue import NUMBERS, Catalogue, read_catalogue, write_catalogue
+from frugal.recsys.warm_start import by_id, describe, read_weights, warm_start
 
 WEIGHTS = {"item_bias": torch.arange(7.0), "norm.weight": torch.full((4,), 3.0)}
 
@@ -149,3 +150,76 @@ def test_another_architecture_is_refused(make_model):
         FrugalError, match=r"another architecture.*holds conv\.weight \(2 x 3\); expected are item_bias"
     ):
         warm_start(make_model("sasrec"), {"conv.weight": torch.zeros(2, 3)})
+
+
+def numbered(model, start: float) -> dict[str, torch.Tensor]:
+    """The model's weights with the numbers from ``start`` on as its item biases."""
+    state = {name: weight.clone() for name, weight in model.state_dict().items()}
+    state["item_bias"] = torch.arange(start, start + len(state["item_bias"]))
+    return state
+
+
+@pytest.mark.parametrize("kind", ["sasrec", "bert4rec"])
+def test_rows_are_those_of_the_same_ids(make_model, kind):
+    # Trained on a, c, d, e; now b, d, c, f: the rows 1 and 2 change places.
+    source, model = make_model(kind, seed=1, item_count=4), make_model(kind, seed=2, item_count=4)
+    before = model.item_embedding.weight.detach().clone()
+    old, new = Catalogue(list("acde")), Catalogue(list("bdcf"))
+    weights, rows = by_id(model, numbered(source, 10.0), old, new)
+    assert rows == {"items": {"copied": 2, "new": 2, "left_out": 2}}
+    own = model.item_bias.tolist()
+    report = warm_start(model, weights)
+    assert model.item_bias.tolist() == pytest.approx([own[0], 12, 11, own[3]])
+    assert torch.equal(model.item_embedding.weight[1], source.item_embedding.weight[2])
+    assert torch.equal(model.item_embedding.weight[[0, 3]], before[[0, 3]])
+    if kind == "bert4rec":  # the row behind the items is the mask's
+        assert torch.equal(model.item_embedding.weight[4], source.item_embedding.weight[4])
+    assert describe(report | {"rows": rows}).splitlines()[1] == (
+        "  items    2 rows copied by id, 2 new here, 2 not in this data"
+    )
+
+
+def test_catalogues_of_other_sizes(make_model):
+    source, model = make_model("bert4rec", seed=1, item_count=2), make_model("bert4rec", seed=2, item_count=5)
+    weights, rows = by_id(model, source.state_dict(), Catalogue(["x", "e"]), Catalogue(list("abcde")))
+    assert rows["items"] == {"copied": 1, "new": 4, "left_out": 1}
+    assert warm_start(model, weights)["skipped"] == []
+    assert torch.equal(model.item_embedding.weight[4:], source.item_embedding.weight[1:])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "copied"), [("one", "one", 3), ("one", "two", 0), (None, None, 0), (NUMBERS, NUMBERS, 3)]
+)
+def test_users_are_copied_where_they_are_known_to_be_the_same(make_model, old, new, copied):
+    source, model = make_model("ssept", seed=1), make_model("ssept", seed=2, user_count=5)
+    before, items = model.user_embedding.weight.detach().clone(), list("abcdefg")
+    weights, rows = by_id(model, source.state_dict(), Catalogue(items, old), Catalogue(items, new))
+    assert rows["users"] == {"copied": copied, "new": 5 - copied, "left_out": 3 - copied}
+    report = warm_start(model, weights)
+    assert report["missing"] == ([] if copied else ["user_embedding.weight"])
+    assert torch.equal(model.user_embedding.weight[:copied], source.user_embedding.weight[:copied])
+    assert torch.equal(model.user_embedding.weight[copied:], before[copied:])
+
+
+def test_weights_without_ids_or_with_others_are_refused(make_model):
+    model = make_model("sasrec")
+    ids = Catalogue(list("abcdefg"))
+    with pytest.raises(FrugalError, match=r"no catalogue\.json beside them"):
+        by_id(model, model.state_dict(), None, ids)
+    with pytest.raises(
+        FrugalError, match=r"7 rows in 'item_embedding\.weight', and catalogue\.json beside them lists 3"
+    ):
+        by_id(model, model.state_dict(), Catalogue(list("abc")), ids)
+    # Without embeddings there is no row to be mistaken.
+    norm = {"norm.weight": torch.zeros(4)}
+    assert by_id(model, norm, None, ids) == (norm, {})
+
+
+def test_catalogues_come_back(tmp_path):
+    assert read_catalogue(tmp_path) is None
+    write_catalogue(tmp_path, Catalogue(["é", "1"], "f00"))
+    assert read_catalogue(tmp_path) == Catalogue(["é", "1"], "f00")
+    for broken in ("{", "[]", '{"items": ["a", "a"]}', '{"items": [1]}', '{"users": "x"}'):
+        (tmp_path / "catalogue.json").write_text(broken)
+        with pytest.raises(FrugalError, match=r"catalogue\.json: "):
+            read_catalogue(tmp_path)

@@ -1,4 +1,4 @@
-"""The section on the claims ledger, from made-up claims and results, in every format."""
+"""The section on the claims ledger, from synthetic claims and results, in every format."""
 
 import json
 from html.parser import HTMLParser
@@ -6,6 +6,8 @@ from html.parser import HTMLParser
 import pandas as pd
 import pytest
 import yaml
+from synthetic import HOSTILE
+from synthetic.study import results_of, settings
 
 from frugal.claims.ledger import COLUMNS, load_claims, make_ledger
 from frugal.report.claims import LAYOUTS, build, sentences
@@ -14,7 +16,7 @@ from frugal.report.render import write_report
 from frugal.report.results import Results
 
 NEAR = {"relative": 0.1}
-PERPLEXITY = {"experiment": "wikitext", "variant": "tuned", "key": "metrics.perplexity"}
+PERPLEXITY = {"variant": "tuned", "key": "metrics.perplexity"}
 
 
 def doubled(value: float, answer: float) -> dict:
@@ -23,7 +25,7 @@ def doubled(value: float, answer: float) -> dict:
     return {"value": value, "tolerance": NEAR, "analytic": "difference", "arguments": arguments}
 
 
-def made_up(hostile: str) -> dict:
+def stated(hostile: str) -> dict:
     """Two reproduced, one that differs, two refuted, one not comparable and one not measured; one was left blank."""
     wikitext = {
         "right": doubled(8.0e9, 8_030_261_248.0),
@@ -38,36 +40,37 @@ def made_up(hostile: str) -> dict:
         },
         "blank": {
             "value": None,
-            "result": PERPLEXITY | {"experiment": "climate", "comparable": False, "why": "Left blank"},
+            "result": PERPLEXITY | {"comparable": False, "why": "Left blank"},
         },
     }  # fmt: skip
     return {
-        experiment: {
-            "source": source,
-            "claims": {name: {"statement": f"It is {name}", "unit": "points"} | one for name, one in named.items()},
-        }
-        for experiment, source, named in (("wikitext", hostile, wikitext), ("climate", "A Report", climate))
+        original: {name: {"statement": f"It is {name}", "unit": "points"} | one for name, one in named.items()}
+        for original, named in (("wikitext", wikitext), ("climate", climate))
     }
 
 
 @pytest.fixture
-def folder(tmp_path, synthetic):
+def folder(tmp_path):
     """A folder of claims, and of results of one run."""
-    (tmp_path / "claims.yaml").write_text(yaml.safe_dump(made_up(synthetic.hostile), sort_keys=False), encoding="utf-8")
+    (tmp_path / "claims.yaml").write_text(yaml.safe_dump(stated(HOSTILE), sort_keys=False), encoding="utf-8")
     tuned = tmp_path / "results/trial/wikitext/tuned"
     tuned.mkdir(parents=True)
     (tuned / "metrics.json").write_text(json.dumps({"metrics": {"perplexity": 19.5}}), encoding="utf-8")
     return tmp_path
 
 
+def results_in(folder) -> Results:
+    """A study that has no results but those of the ledger."""
+    return results_of(folder, settings("wikitext"))
+
+
 def ledger_of(folder) -> pd.DataFrame:
-    return make_ledger(load_claims(folder / "claims.yaml"), folder / "results/trial")
+    results = results_in(folder)
+    return make_ledger(load_claims(folder / "claims.yaml"), results.root, results.described)
 
 
 def report(folder, output):
-    """The report of a study that has no results but those of the ledger."""
-    results = Results(folder / "results/trial", "trial", ["wikitext/base", "wikitext/tuned"], folder / "data")
-    write_report(results, output, ledger_of(folder))
+    write_report(results_in(folder), output, ledger_of(folder))
     return output
 
 
@@ -85,7 +88,7 @@ def test_verdicts_are_counted_by_source(folder):
         ["1", "0", "1", "0", "1", "3"],
         ["2", "1", "2", "1", "1", "7"],
     ]
-    assert shown[1][1] == "A Report"
+    assert shown[1][1] == "Programming Assignment 1: LLM Fine-Tuning Report"
     assert table.group_starts() == [False, False, True]
 
 
@@ -109,7 +112,7 @@ def test_one_row_a_claim(folder):
 
 def test_sentences_follow_from_the_counts(folder):
     assert sentences(ledger_of(folder)) == [
-        "The 2 original write-ups state 7 numbers: 2 are reproduced, 1 differs from what was measured here, "
+        "The 2 original write-ups state 7 findings: 2 are reproduced, 1 differs from what was measured here, "
         "2 are refuted by a computation, 1 is not comparable, and 1 is not measured yet.",
         "Of the 5 that could be judged, 40 % are reproduced.",
     ]
@@ -126,7 +129,23 @@ def test_the_section_stands_before_the_provenance_in_every_format(written):
             for title in ("Language model on climate documents", "Free answers", "Claims ledger", "Provenance")
         ]
         assert places == sorted(places)
-        assert "The 5 original write-ups state 111 numbers: " in text
+        assert "The 5 original write-ups state 72 findings: " in text
+
+
+def test_settings_stand_behind_the_findings(folder, written):
+    claims = yaml.safe_load((folder / "claims.yaml").read_text())
+    claims["wikitext"]["right"]["finding"] = False
+    (folder / "claims.yaml").write_text(yaml.safe_dump(claims, sort_keys=False))
+    ledger = ledger_of(folder)
+    tables = build(ledger)
+    assert tables["claims_settings"].frame["id"].tolist() == ["wikitext.right"]
+    assert "wikitext.right" not in tables["claims"].frame["id"].tolist()
+    assert tables["claims_verdicts"].frame["all"].tolist() == [3, 3, 6]
+    assert "state 6 findings: 1 is reproduced" in sentences(ledger)[0]
+    page = (written / "report.html").read_text()
+    hidden = page[page.index("<details>") : page.index("</details>")]
+    assert 'id="table-claims_settings"' in hidden
+    assert 'id="table-claims"' not in hidden
 
 
 def test_tables_csv_and_parquet_hold_the_ledger(folder):
@@ -177,17 +196,17 @@ class Cells(HTMLParser):
             self.cells[-1] += data
 
 
-def test_hostile_claims_are_only_text(folder, synthetic):
+def test_hostile_claims_are_only_text(folder):
     output = report(folder, folder / "report")
-    line = " ".join(synthetic.hostile.split())[:-2]
+    line = " ".join(HOSTILE.split())[:-2]
     page = Cells((output / "report.html").read_text())
-    # As the statement, as the reason, and as the source's title.
-    assert sum(cell.startswith(line) for cell in page.cells) == 3
+    # As the statement, and as the reason.
+    assert sum(cell.startswith(line) for cell in page.cells) == 2
     assert "b" not in page.elements
     markdown = (output / "tables/claims.md").read_text()
     assert "| a\\|b |" in markdown
     assert markdown.count("\\<b\\>x\\</b\\>") == 2
-    for name in ("claims", "claims_verdicts"):
+    for name in ("claims",):
         latex = (output / f"tables/{name}.tex").read_text()
         assert "\\textless{}b\\textgreater{}x" in latex
         assert "\\$\\%\\&\\_\\#\\{\\}" in latex

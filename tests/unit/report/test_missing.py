@@ -3,9 +3,7 @@
 import shutil
 
 import pytest
-from made_up.study import markdown_of
-
-from frugal.report.results import Results
+from synthetic.study import markdown_of, results_of
 
 FILES = [
     "movie_preference/tuned/config.yaml",
@@ -43,26 +41,25 @@ def parts(study, written, tmp_path_factory):
     return root, written
 
 
-def report_of(root, written, synthetic) -> str:
+def report_of(root, written) -> str:
     """report.md from the finished tables and figures, and the result files that are there now."""
-    options = {"efficiency": ["bert4rec"], "ladder": ["climate"]}
-    return markdown_of(Results(root / "results" / "trial", "trial", synthetic.runs, root / "data", **options), written)
+    return markdown_of(results_of(root), written)
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_a_missing_file_is_named_with_its_command(parts, synthetic, file):
+def test_a_missing_file_is_named_with_its_command(parts, file):
     root, written = parts
     path = root / ("data" if file.split("/")[0] in ("prepared", "blocks") else "results/trial") / file
     content = path.read_bytes()
     path.unlink()
     try:
-        text = report_of(root, written, synthetic)
+        text = report_of(root, written)
     finally:
         path.write_bytes(content)
     assert f"make it with* `snakemake {path}`" in text
 
 
-def test_free_answers_that_are_missing_are_named(parts, synthetic):
+def test_free_answers_that_are_missing_are_named(parts):
     root, written = parts
     paths = [
         root / "results/trial/movie_preference" / name / "examples.jsonl"
@@ -72,12 +69,12 @@ def test_free_answers_that_are_missing_are_named(parts, synthetic):
     for path in paths:
         path.unlink()
     try:
-        text = report_of(root, written, synthetic)
+        text = report_of(root, written)
     finally:
         for path, content in contents.items():
             path.write_bytes(content)
     assert "make it with* `snakemake movie_preference`" in text.split("## Free answers")[1].split("## Claims")[0]
 
 
-def test_nothing_is_missing_where_nothing_is(parts, synthetic):
-    assert "make it with" not in report_of(*parts, synthetic)
+def test_nothing_is_missing_where_nothing_is(parts):
+    assert "make it with" not in report_of(*parts)

@@ -15,7 +15,6 @@ def describe(study: Path, variant: str, output: Path) -> tuple[dict, str]:
 
     folder = study / "results" / "trial" / "movie_preference" / variant
     arguments = {
-        "--experiment": "movie_preference",
         "--config": folder / "config.yaml",
         "--metrics": folder / "metrics.json",
         "--models": CONFIG / "models.yaml",
@@ -47,6 +46,7 @@ def test_card_shows_code_that_parses_and_loads_with_peft(study, tmp_path):
     ast.parse(code)
     assert 'PeftModel.from_pretrained(base, "adapter")' in code
     assert "BitsAndBytesConfig" in code  # the default configuration is 4-bit
+    assert 'bnb_4bit_compute_dtype="bfloat16"' in code  # what 'auto' was in the training
     assert "frugal" not in code
 
 

@@ -8,26 +8,27 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from synthetic import HOSTILE
+from synthetic.study import options, results_of, write_report_of
 
 from frugal.errors import FrugalError
 from frugal.report.contents import (
-    ACROSS,
     CLAIMS_FILE,
     CLAIMS_TABLES,
     FIGURE_FORMATS,
-    FIGURES,
     REPORT_FORMATS,
     STUDY_TABLES,
     TABLE_FORMATS,
-    TABLES,
 )
 from frugal.report.figures import style
-from frugal.report.movie_preference.figures import DRAWINGS
 from frugal.report.results import Results
 
-#: The made-up study has results of these two experiments on another machine.
-ALL_TABLES = [*(name for names in TABLES.values() for name in names), *STUDY_TABLES, *CLAIMS_TABLES]
-ALL_TABLES += [ACROSS["ssept"], ACROSS["wikitext"]]
+ENTRIES = results_of(Path("nothing")).described["experiments"]
+FIGURES = [f"{name}_{part}" for name, entry in ENTRIES.items() for part in entry["figures"]]
+ALL_TABLES = [f"{name}_{part}" for name, entry in ENTRIES.items() for part in entry["tables"]]
+ALL_TABLES += [*STUDY_TABLES, *CLAIMS_TABLES]
+#: The synthetic study has results of these two experiments on another machine.
+ALL_TABLES += ["across_ssept", "across_wikitext"]
 SCRIPTS = Path(__file__).parents[3] / "workflow" / "scripts"
 VOID = {"meta", "link", "br", "wbr", "hr", "img", "input"}
 
@@ -76,13 +77,12 @@ def files(folder: Path) -> dict[str, bytes]:
 def test_every_listed_file_is_written(written):
     expected = {f"report.{form}" for form in REPORT_FORMATS}
     expected |= {f"tables/{name}.{form}" for name in ALL_TABLES for form in TABLE_FORMATS} | {f"tables/{CLAIMS_FILE}"}
-    expected |= {f"figures/{f}.{form}" for names in FIGURES.values() for f in names for form in FIGURE_FORMATS}
+    expected |= {f"figures/{name}.{form}" for name in FIGURES for form in FIGURE_FORMATS}
     assert set(files(written)) == expected
-    assert set(DRAWINGS) == set(FIGURES["movie_preference"])
 
 
-def test_same_results_give_the_same_bytes(study, written, synthetic, tmp_path):
-    again, shared = tmp_path / "again", synthetic.options(study)
+def test_same_results_give_the_same_bytes(results, written, tmp_path):
+    again, shared = tmp_path / "again", options(results)
     run("make_tables.py", *shared, "--output", str(again / "tables"))
     run("plot_figures.py", *shared, "--output", str(again / "figures"))
     run("write_report.py", *shared, "--report", str(again))
@@ -97,14 +97,14 @@ def test_a_complete_report_misses_nothing(written):
     assert "\u2014" not in text
     assert "41,943,040" in text
     assert "no difference found" in text
-    assert "which cannot be told from guessing" in text
+    assert "which does not differ significantly from guessing" in text
     assert f"SHA-256 `{'c' * 64}`" in text
 
 
 @pytest.mark.parametrize("form", REPORT_FORMATS)
 def test_all_tables_and_figures_are_in_every_format(written, form):
     text = (written / f"report.{form}").read_text()
-    for name in (figure for names in FIGURES.values() for figure in names):
+    for name in FIGURES:
         assert name in text
     captions = {"md": r"\*\*Table \d+\.\*\*", "html": r"<b>Table \d+\.</b>", "tex": r"\\input\{tables/"}
     assert len(re.findall(captions[form], text)) == len(ALL_TABLES)
@@ -123,8 +123,8 @@ def test_html_is_one_well_formed_file_without_references(written):
     assert set(inside) <= set(page.ids)
 
 
-def test_hostile_text_is_only_text(written, synthetic):
-    line = " ".join(synthetic.hostile.split())[:-2]
+def test_hostile_text_is_only_text(written):
+    line = " ".join(HOSTILE.split())[:-2]
     page = Page((written / "report.html").read_text())
     assert line in " ".join(page.text.split())
     assert "b" in page.elements  # table numbers; the answer's own tag is not among them
@@ -137,56 +137,88 @@ def test_hostile_text_is_only_text(written, synthetic):
     assert "\\$\\%\\&\\_\\#\\{\\}" in latex
 
 
-def test_without_any_result_everything_is_missing_and_nothing_fails(synthetic, tmp_path):
-    synthetic.write(tmp_path, tmp_path / "report")
-    text = (tmp_path / "report" / "report.md").read_text()
+def test_without_any_result_everything_is_missing_and_nothing_fails(empty, tmp_path):
+    report = write_report_of(empty, tmp_path / "report")
+    text = (report / "report.md").read_text()
     assert "| tuned | \u2014 | \u2014 |" in text
     assert "make it with* `snakemake movie_preference`" in text
     assert "What training costs: missing." in text
-    assert Page((tmp_path / "report" / "report.html").read_text()).open == []
+    assert Page((report / "report.html").read_text()).open == []
 
 
-def test_one_missing_run_is_a_row_of_dashes_and_a_command(study, synthetic, tmp_path):
-    shutil.copytree(study / "results", tmp_path / "results", ignore=shutil.ignore_patterns("report"))
-    shutil.copytree(study / "data", tmp_path / "data")
-    lost = tmp_path / "results" / "trial" / "movie_preference" / "always_a"
+def test_one_missing_run_is_a_row_of_dashes_and_a_command(copy, tmp_path):
+    lost = copy.root / "movie_preference" / "always_a"
     (lost / "metrics.json").unlink()
-    shared = synthetic.options(tmp_path)
-    run("make_tables.py", *shared, "--output", str(tmp_path / "report" / "tables"))
-    table = (tmp_path / "report" / "tables" / "movie_preference_accuracy.md").read_text()
+    shared, report = options(copy), tmp_path / "report"
+    run("make_tables.py", *shared, "--output", str(report / "tables"))
+    table = (report / "tables" / "movie_preference_accuracy.md").read_text()
     assert "| always\\_a | \u2014 | \u2014 | \u2014 | \u2014 | \u2014 |" in table
     assert f"make it with `snakemake {lost}/metrics.json`" in table
-    run("write_report.py", *shared, "--report", str(tmp_path / "report"))
-    text = (tmp_path / "report" / "report.md").read_text()
+    run("write_report.py", *shared, "--report", str(report))
+    text = (report / "report.md").read_text()
     assert "The shortcut of the always-A data: missing." in text
     assert "missing: figures/movie\\_preference\\_loss; make it with* `snakemake figures`" in text
 
 
-def test_a_broken_file_is_named(tmp_path):
-    folder = tmp_path / "movie_preference" / "base"
+def test_an_experiment_that_failed_is_shown_as_missing_beside_the_others(copy, tmp_path):
+    shutil.rmtree(copy.root / "bert4rec")
+    text = (write_report_of(copy, tmp_path / "report") / "report.md").read_text()
+    assert "## BERT4Rec" in text
+    assert "How well the principal model ranks is missing." in text
+    assert "make it with* `snakemake bert4rec`" in text
+    assert "**SSE-PT.** ssept has an NDCG@10 of 0." in text
+    assert "The study is not complete: of 33 results, 12 are missing" in text
+
+
+def test_a_broken_file_is_named(empty):
+    folder = empty.root / "movie_preference" / "base"
     folder.mkdir(parents=True)
     (folder / "metrics.json").write_text('{"metrics": ')
-    run_of = Results(tmp_path, "trial", ["movie_preference/base"]).runs[0]
     with pytest.raises(FrugalError, match=r"base/metrics\.json: cannot be read .*delete it and run `snakemake"):
-        _ = run_of.metrics
-    with pytest.raises(FrugalError, match="'base' must be experiment/name"):
-        Results(tmp_path, "trial", ["base"])
+        _ = empty.experiments["movie_preference"].find("base").metrics
 
 
-def test_commands_name_the_configuration(tmp_path):
-    results = Results(tmp_path, "smoke", ["movie_preference/base"], configfile="config/smoke.yaml")
-    command = results.missing("movie_preference", ["metrics.json"])[0].command
-    assert command == f"snakemake --configfile config/smoke.yaml -- {tmp_path}/movie_preference/base/metrics.json"
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, r"study\.yaml: there is no such file; run `snakemake"),
+        ("study: trial", r"study\.yaml: does not describe a study \('experiments'\); delete it and run `snakemake"),
+        ("study: trial\nexperiments: {a: {kind: dancing}}", r"study\.yaml: does not describe a study \('dancing'\)"),
+        ("study: [", r"study\.yaml: line 1: not valid YAML"),
+    ],
+)
+def test_a_broken_description_of_the_study_is_named(tmp_path, content, message):
+    path = tmp_path / "study.yaml"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(FrugalError, match=message):
+        Results.read(path)
 
 
-def test_figures_draw_what_is_there(study, synthetic):
-    results = Results(study / "results" / "trial", "trial", synthetic.runs, study / "data")
+def test_commands_name_the_configuration(empty):
+    named = Results(empty.root, empty.described | {"options": "--configfile config/smoke.yaml"}, empty.data)
+    (missing,) = named.experiments["movie_preference"].missing(["base/metrics.json"])
+    path = empty.root / "movie_preference/base/metrics.json"
+    assert missing.command == f"snakemake --configfile config/smoke.yaml -- {path}"
+
+
+def test_figures_draw_what_is_there(results):
+    experiment = results.experiments["movie_preference"]
+    drawings = experiment.section.DRAWINGS
     with style():
-        figure = DRAWINGS["movie_preference_accuracy"].draw(results)
+        figure = drawings["accuracy"].draw(experiment)
         names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
         assert names[-4:] == ["untuned model", "tuned", "always_a", "next_film"]
-        panels = DRAWINGS["movie_preference_position_bias"].draw(results).axes
+        panels = drawings["position_bias"].draw(experiment).axes
         assert [panel.get_title() for panel in panels] == ["untuned model", "tuned", "always_a"]
-        loss = DRAWINGS["movie_preference_loss"].draw(results).axes[0]
-        assert loss.get_xlabel() == "optimiser step"
-        assert loss.get_ylabel() == "training loss (nats per token)"
+        loss = drawings["loss"].draw(experiment).axes[0]
+        assert loss.get_xlabel() == "optimiser step"  # its histories count no tokens
+        assert loss.get_ylabel() == "loss (nats per token)"
+        assert len(loss.get_lines()) == 3
+
+
+def test_a_type_that_was_left_to_the_device_is_named_as_what_it_was(written):
+    report = (written / "report.md").read_text(encoding="utf-8")
+    assert "computing in float32" in report
+    assert re.search(r"with learning rate [0-9.]+ in float32", report)
+    assert "in auto" not in report

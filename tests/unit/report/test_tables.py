@@ -4,12 +4,10 @@ import json
 
 import pandas as pd
 import pytest
+from synthetic import study as studies
 
 from frugal.errors import FrugalError
-from frugal.report.contents import TABLES
-from frugal.report.movie_preference import tables as movie_preference
-from frugal.report.movie_preference.originals import Original
-from frugal.report.results import Results
+from frugal.report.originals.movie_preference import FACTS
 from frugal.report.tables import (
     Column,
     Layout,
@@ -155,16 +153,22 @@ def test_a_foreign_csv_is_refused(tmp_path):
         load("sample", LAYOUT, tmp_path)
 
 
-def results(study, synthetic) -> Results:
-    return Results(study / "results" / "trial", "trial", synthetic.runs, study / "data")
+@pytest.mark.parametrize("experiment", studies.EXPERIMENTS)
+def test_every_part_has_its_layout_its_builder_and_its_drawing(empty, experiment):
+    one = empty.experiments[experiment]
+    assert set(one.tables) <= one.section.LAYOUTS.keys() == one.section.BUILDERS.keys()
+    assert set(one.figures) <= one.section.DRAWINGS.keys()
 
 
-def test_every_listed_table_has_a_layout_and_a_builder():
-    assert set(TABLES["movie_preference"]) == set(movie_preference.LAYOUTS) == set(movie_preference.BUILDERS)
+def test_every_layout_and_drawing_is_used(empty):
+    for kind in {one.kind.name for one in empty.experiments.values()}:
+        ones = [one for one in empty.experiments.values() if one.kind.name == kind]
+        assert {part for one in ones for part in one.tables} == ones[0].section.LAYOUTS.keys()
+        assert {part for one in ones for part in one.figures} == ones[0].section.DRAWINGS.keys()
 
 
-def test_accuracy_is_what_metrics_json_says(study, synthetic):
-    frame = movie_preference.build("movie_preference_accuracy", results(study, synthetic)).frame
+def test_accuracy_is_what_metrics_json_says(study, results):
+    frame = studies.table(results, "movie_preference", "accuracy").frame
     assert frame["system"].tolist()[4:] == ["untuned model", "tuned", "always_a", "next_film"]
     record = json.loads((study / "results/trial/movie_preference/tuned/metrics.json").read_text())
     row = frame[frame["run"] == "tuned"].iloc[0]
@@ -172,19 +176,19 @@ def test_accuracy_is_what_metrics_json_says(study, synthetic):
     assert [row["accuracy_lower"], row["accuracy_upper"]] == record["intervals"]["accuracy"]
 
 
-def test_training_and_data_by_hand(study, synthetic):
-    training = movie_preference.build("movie_preference_training", results(study, synthetic))
+def test_training_and_data_by_hand(study, results):
+    training = studies.table(results, "movie_preference", "training")
     assert [cell.value for cell in training.rows()[0]] == [
         "tuned", "80", "640", "91,234", "5.21", "292", "4,884,480", "3.504", "2,346", "21.4", "0.412"
     ]  # fmt: skip
-    data = movie_preference.build("movie_preference_data", results(study, synthetic))
+    data = studies.table(results, "movie_preference", "data")
     assert [cell.value for cell in data.rows()[0]] == [
-        "movielens-100k", "943", "1,682", "99,990", "10", "6.30", "415", "640", "80", "80", "40"
+        "movielens-100k", "943", "1,682", "99,990", "10", "6.30", "415", "640", "80", "80", "40", "12", "3"
     ]  # fmt: skip
 
 
-def test_shortcut_by_hand(study, synthetic):
-    frame = movie_preference.build("movie_preference_shortcut", results(study, synthetic)).frame
+def test_shortcut_by_hand(study, results):
+    frame = studies.table(results, "movie_preference", "shortcut").frame
     assert frame["run"].tolist() == ["base", "tuned", "always_a"]  # next_film has no options
     row = frame[frame["run"] == "always_a"].iloc[0]
     # A bias of 4 against a taste of one standard deviation: A nearly always, right half of the time.
@@ -192,8 +196,8 @@ def test_shortcut_by_hand(study, synthetic):
     assert row["gap"] == pytest.approx(row["accuracy_liked_first"] - row["accuracy"])
 
 
-def test_tests_compare_the_trained_model_with_every_other(study, synthetic):
-    frame = movie_preference.build("movie_preference_tests", results(study, synthetic)).frame
+def test_tests_compare_the_trained_model_with_every_other(study, results):
+    frame = studies.table(results, "movie_preference", "tests").frame
     assert len(frame) == 7 * 3
     row = frame[(frame["run"] == "baseline_always_a") & (frame["kind"] == "all")].iloc[0]
     tuned = json.loads((study / "results/trial/movie_preference/tuned/metrics.json").read_text())
@@ -201,7 +205,15 @@ def test_tests_compare_the_trained_model_with_every_other(study, synthetic):
     assert (frame["p_holm"] >= frame["p"]).all()
 
 
+def test_invalid_answers_have_wilsons_interval(results):
+    """One of four answers answers nothing: (1/4 + z²/8 -+ z sqrt(3/64 + z²/64)) / (1 + z²/4) with z = 1.96."""
+    frame = studies.table(results, "movie_preference", "calibration").frame.set_index("run")
+    bounds = frame.loc["tuned", ["invalid_answer_rate_lower", "invalid_answer_rate_upper"]].tolist()
+    assert bounds == pytest.approx([0.0456, 0.6994], abs=5e-5)
+    assert frame.loc["baseline_ease", ["invalid_answer_rate_lower", "invalid_answer_rate_upper"]].isna().all()
+
+
 def test_the_original_by_arithmetic():
-    assert Original().trainable_computed == 41_943_040
-    assert Original().steps_computed == 755
-    assert Original().adapter_mb_computed(2) == pytest.approx(83.886, abs=0.001)
+    assert FACTS.trainable_computed == 41_943_040
+    assert FACTS.steps_computed == 755
+    assert FACTS.adapter_mb_computed(2) == pytest.approx(83.886, abs=0.001)

@@ -4,10 +4,11 @@ import errno
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-from frugal.interruption import end_with_snakemake
+from frugal.run.interruption import Terminated, end_on_signals, end_with_snakemake
+from frugal.run.progress import PROGRESS
 
 #: What a disk can refuse at any moment, by error number, and what to do about it.
 DISK_FAULTS = {errno.ENOSPC: "make room", errno.EDQUOT: "make room", errno.EROFS: "make it writable"}
@@ -22,20 +23,24 @@ class FrugalError(Exception):
 
 def run_script(main: Callable[[], int | None]) -> None:
     """Run a script's ``main`` and exit: 0, its own code, or 1 after a readable `FrugalError`."""
-    end_with_snakemake()
     try:
-        code = main()
+        end_on_signals()
+        end_with_snakemake()
+        with PROGRESS if int(os.environ.get("RANK", 0)) == 0 else nullcontext():  # the first of several speaks for all
+            code = main()
     except FrugalError as error:
         print(f"error: {printable(str(error))}", file=sys.stderr)
         code = 1
-    except KeyboardInterrupt:
-        print("error: interrupted; run the same command again to continue", file=sys.stderr)
-        code = 130
-    except Exception as error:
-        if not (fault := _disk_fault(error)):
+    except (Exception, KeyboardInterrupt, Terminated) as error:
+        if Terminated.happened or isinstance(error, KeyboardInterrupt):
+            # Not by `print`, which writes the line end by itself: other jobs write too.
+            sys.stderr.write("error: interrupted; run the same command again to continue\n")
+            code = Terminated().code if Terminated.happened else 130
+        elif fault := _disk_fault(error):
+            print(f"error: {printable(fault)}, and run the same command again to continue", file=sys.stderr)
+            code = 1
+        else:
             raise
-        print(f"error: {printable(fault)}, and run the same command again to continue", file=sys.stderr)
-        code = 1
     sys.exit(code or 0)
 
 

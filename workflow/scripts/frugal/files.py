@@ -1,19 +1,27 @@
 """Files that are either whole or absent, and what they contain in one hash."""
 
+import errno
 import fcntl
 import glob
 import hashlib
 import json
 import os
+import re
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from frugal.errors import FrugalError
 
+#: What a file system without locks answers.
+NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
+#: Names of what file managers and editors leave beside other files.
+LITTER = re.compile(r"\.DS_Store|\._.*|Thumbs\.db|desktop\.ini|.*~|#.*#|\.#.*|\..*\.sw[a-z]")
 #: Ends the name of a temporary folder, beside what it becomes.
 UNFINISHED = ".unfinished"
 
@@ -31,10 +39,10 @@ def atomic_path(target: Path | str) -> Iterator[Path]:
     target.parent.mkdir(parents=True, exist_ok=True)
     _remove_abandoned(target)
     workspace = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=UNFINISHED, dir=target.parent))
-    lock = os.open(workspace, os.O_RDONLY)
+    held = os.open(workspace, os.O_RDONLY)
     try:
         with suppress(OSError):  # some network file systems cannot lock a folder
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         temporary = workspace / target.name
         yield temporary
         _flush(temporary)
@@ -44,19 +52,19 @@ def atomic_path(target: Path | str) -> Iterator[Path]:
         os.replace(temporary, target)
     finally:
         shutil.rmtree(workspace, ignore_errors=True)
-        os.close(lock)
+        os.close(held)
 
 
 def _remove_abandoned(target: Path) -> None:
     """Remove the temporary folders of ``target`` that no living process holds."""
     for name in glob.glob(f".{glob.escape(target.name)}.*{UNFINISHED}", root_dir=target.parent):
         with suppress(OSError):  # held, or removed by another process
-            lock = os.open(target.parent / name, os.O_RDONLY)
+            held = os.open(target.parent / name, os.O_RDONLY)
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(target.parent / name)
             finally:
-                os.close(lock)
+                os.close(held)
 
 
 def _flush(path: Path) -> None:
@@ -64,6 +72,26 @@ def _flush(path: Path) -> None:
     for file in [path] if path.is_file() else filter(Path.is_file, path.rglob("*")):
         with open(file, "rb") as stream:
             os.fsync(stream.fileno())
+
+
+def lock(stream: IO, operation: int) -> None:
+    """`fcntl.flock`; where the file system has no locks, a warning, once in a process.
+
+    Raises:
+        BlockingIOError: another process holds the lock, and ``operation`` does not wait.
+    """
+    try:
+        fcntl.flock(stream, operation)
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        _warn_of_no_locks()
+
+
+@cache
+def _warn_of_no_locks() -> None:
+    message = "this file system has no locks: two processes that do the same at a time would disturb each other"
+    print(f"warning: {message}", file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -77,10 +105,22 @@ def exclusive(folder: Path | str, purpose: str) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / ".lock", "a", encoding="utf-8") as stream:
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            lock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
             raise FrugalError(f"{folder}: another process is {purpose} here; wait for it, or stop it first") from None
         yield
+
+
+def in_full(path: Path | str) -> Path:
+    """``path`` with a leading `~` replaced by the home folder.
+
+    Raises:
+        FrugalError: the user has none.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise FrugalError(f"{path}: this user has no home folder; give the path in full") from None
 
 
 def write_text(target: Path | str, text: str) -> None:
@@ -109,11 +149,16 @@ def sha256_file(path: Path | str) -> str:
 
 
 def sha256_tree(paths: list[Path]) -> str:
-    """Hex SHA-256 over the names and contents of files and folders, in sorted order."""
+    """Hex SHA-256 over the names and contents of files and folders, in sorted order, without `LITTER` in folders."""
     digest = hashlib.sha256()
     for root in sorted(Path(path) for path in paths):
-        members = [root] if root.is_file() else sorted(p for p in root.rglob("*") if p.is_file())
+        members = [root] if root.is_file() else sorted(files_below(root))
         for member in members:
             name = member.relative_to(root.parent).as_posix()
             digest.update(f"{name}\0{sha256_file(member)}\n".encode())
     return digest.hexdigest()
+
+
+def files_below(folder: Path) -> list[Path]:
+    """All files of a folder, however deep, without `LITTER`."""
+    return [path for path in folder.rglob("*") if path.is_file() and not LITTER.fullmatch(path.name)]

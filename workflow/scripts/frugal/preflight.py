@@ -16,20 +16,21 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from frugal.config.backends import uses_unsloth
 from frugal.config.base import Settings
-from frugal.config.registry import DatasetEntry, FileSource, ModelEntry, RandomSource, missing_token
+from frugal.config.registry import DatasetEntry, ModelEntry, missing_token
+from frugal.config.sources import FileSource, RandomSource
 from frugal.errors import FrugalError, first_line
-from frugal.llm.memory import base_parameters
-from frugal.llm.plan import USABLE, needed
-from frugal.llm.shapes import SHAPES
+from frugal.llm.memory.estimate import base_parameters
+from frugal.llm.memory.plan import USABLE, needed
+from frugal.llm.memory.shapes import SHAPES
+from frugal.run.device import BFLOAT16_CAPABILITY
 
 GB = 2**30
 #: A data set's bytes on disk for one of its archive: packed, unpacked, prepared and cut into sequences.
 UNPACKED = 6
 #: A model's bytes on disk for one of its weights: 16 bits, as it is fetched and as it is prepared.
 BYTES_A_WEIGHT = 2 * 2
-#: The first GPUs that multiply in bfloat16: NVIDIA's of compute capability 8.0, Ampere.
-BFLOAT16 = (8, 0)
 ON_THE_CPU = "set training.gpus to 0 to train on the CPU"
 WITHOUT_UNSLOTH = "run Snakemake with --sdm conda, or set backend to 'transformers'"
 
@@ -132,7 +133,7 @@ def gpu_findings(
     if quantised := [name for name, run in runs.items() if uses_bitsandbytes(run)]:
         advice = "install it, or set model.quantization to 'none' and training.optim to 'adamw_torch'"
         findings.append(_package("bitsandbytes", quantised, importable, advice))
-    if unsloth := [name for name, run in runs.items() if getattr(run, "backend", None) == "unsloth"]:
+    if unsloth := [name for name, run in runs.items() if uses_unsloth(run)]:
         findings.append(_package("unsloth", unsloth, importable, WITHOUT_UNSLOTH))
     return findings
 
@@ -146,7 +147,7 @@ def _instead(runs: Iterable[Any]) -> str:
     """How these runs train without a GPU."""
     runs = list(runs)
     changes = ["training.gpus to 0"]
-    if any(getattr(run, "backend", None) == "unsloth" for run in runs):
+    if any(map(uses_unsloth, runs)):
         changes.append("backend to 'transformers'")
     if any("float16" in precisions(run).values() for run in runs):
         changes.append("model.compute_dtype or training.precision from 'float16' to 'bfloat16'")
@@ -173,7 +174,7 @@ def _bfloat16(runs: Runs, least: tuple[int, int]) -> list[Finding]:
     if not using:
         return []
     fault = None
-    if least < BFLOAT16:
+    if least < BFLOAT16_CAPABILITY:
         keys = " and ".join(sorted(set(using.values())))
         fault = f"this GPU has no bfloat16, which {_named(using)} use: set {keys} to 'float16', or {ON_THE_CPU}"
     return [Finding("bfloat16", _counted(using), "no" if fault else "yes", fault)]
@@ -241,7 +242,7 @@ def disk_finding(
     if wanted > free:
         fault = (
             f"{_named([*datasets, *models])} will take about {wanted / GB:.1f} GB in {data}/, where {free / GB:.1f} GB "
-            f"are free: make room, or make {data} a link to a larger disk"
+            "are free: make room, or run in a folder of a larger disk: snakemake --directory <folder>"
         )
     return Finding("disk space", f"about {wanted / GB:.1f} GB", f"{free / GB:.1f} GB", fault)
 
@@ -258,6 +259,30 @@ def model_bytes(name: str, entry: ModelEntry) -> int:
         return 0
     weights = entry.parameters or (base_parameters(SimpleNamespace(**SHAPES[name])) if name in SHAPES else 0)
     return BYTES_A_WEIGHT * weights
+
+
+def memory_finding(needs: Mapping[str, int], limit_mb: int, by_user: bool) -> Finding:
+    """The memory that the largest job needs, beside the limit of all jobs that run at the same time.
+
+    Args:
+        needs: MB (2^20 bytes) of each job to come, by its name.
+        limit_mb: the limit.
+        by_user: whether the user has set it, by --resources mem_mb; or it is what the machine has free.
+    """
+    largest = max(needs, key=needs.__getitem__, default="")
+    most = needs.get(largest, 0)
+    fault = None
+    if most > limit_mb:
+        others = sum(need > limit_mb for need in needs.values()) - 1
+        more = f" (and {others} more job{'s' * (others > 1)} too much)" if others else ""
+        found = f"--resources mem_mb={limit_mb} allows less" if by_user else f"only {limit_mb} MB are free here"
+        fault = (
+            f"{largest} needs about {most} MB of memory{more}, but {found}: "
+            + ("raise it, " if by_user else "end other programs, ")
+            + "lower per_device_train_batch_size or evaluation.batch_size, take a smaller base_model"
+            + ("" if by_user else f", or try it all the same with --resources mem_mb={most}")
+        )
+    return Finding("memory of a job", f"{most} MB ({largest})" if needs else "0 MB", f"{limit_mb} MB", fault)
 
 
 def token_findings(models: Mapping[str, ModelEntry]) -> list[Finding]:

@@ -13,8 +13,8 @@ from typing import NamedTuple
 from frugal.config.errors import nearest
 from frugal.config.llm import LoraSettings, ModelSettings
 from frugal.errors import FrugalError
-from frugal.llm.memory import NF4_BYTES, adapter_sizes, base_parameters, frozen_bytes
-from frugal.llm.shapes import SHAPES
+from frugal.llm.memory.estimate import NF4_BYTES, adapter_sizes, base_parameters, frozen_bytes
+from frugal.llm.memory.shapes import SHAPES
 
 
 class Bounds(NamedTuple):
@@ -28,7 +28,7 @@ def _shape(model: str) -> SimpleNamespace:
     """The published shape of a model, by its name in config/models.yaml.
 
     Raises:
-        FrugalError: `frugal.llm.shapes` does not know the model.
+        FrugalError: `frugal.llm.memory.shapes` does not know the model.
     """
     if model not in SHAPES:
         raise FrugalError(f"model: the shape of '{model}' is not known{nearest(model, list(SHAPES))}")

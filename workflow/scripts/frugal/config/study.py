@@ -2,35 +2,36 @@
 
 import copy
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
 from pydantic import Field
 
+from frugal.config.backends import uses_unsloth
 from frugal.config.base import Settings
-from frugal.config.errors import describe, validate
-from frugal.config.language_modeling import LanguageModeling, LanguageModelingRun
-from frugal.config.movie_preference import MoviePreference, MoviePreferenceRun
-from frugal.config.recommenders import SSEPT, BERT4Rec, ModelSettings, RecommenderRun
+from frugal.config.errors import describe, nearest, validate
+from frugal.config.originals import ORIGINALS_FILE, PROJECT, load_originals, project_file
+from frugal.config.recommendation import ModelSettings
+from frugal.config.registry import (
+    DATASETS_FILE,
+    MODELS_FILE,
+    DatasetEntry,
+    ModelEntry,
+    check_entries,
+    load_datasets,
+    load_models,
+)
+from frugal.config.yaml_files import read_yaml
 from frugal.errors import FrugalError
+from frugal.kinds import BASE, KINDS, RECOMMENDATION, Kind
 
-#: The run that trains nothing: the base model under the settings that all variants share.
-BASE = "base"
-#: Rows of the results that no configuration names.
-BASELINES = {
-    "movie_preference": ("always_a", "popularity", "genre_overlap", "ease"),
-    "ssept": ("popularity", "item_knn", "ease", "ease_recency", "markov"),
-    "bert4rec": ("popularity", "item_knn", "ease", "ease_recency", "markov"),
-    "wikitext": (),
-    "climate": (),
-}
-#: The experiments on recommenders: their runs have several seeds, and no base model.
-RECOMMENDERS = ("ssept", "bert4rec")
-#: The experiments in which a language model learns a corpus.
-LANGUAGE_MODELS = ("wikitext", "climate")
 #: What an experiment has beside the settings of its runs.
-AROUND_RUNS = ("variants", "efficiency", "ladder")
+AROUND_RUNS = ("title", "reproduces", "script", "environment", "variants", "efficiency", "ladder")
+#: Names of targets of Snakemake, and of folders beside those of the experiments.
+TARGETS = ("all", "data", "models", "preflight", "tables", "figures", "report", "machine", "dvc")
 #: Folders of an experiment that are no variants.
 TAKEN = (BASE, "efficiency", "ladder", "rating")
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
@@ -53,7 +54,7 @@ class ReportSettings(Settings):
     )
 
 
-class Study(Settings):
+class StudySettings(Settings):
     """One configuration file."""
 
     study: str = Field(
@@ -65,48 +66,102 @@ class Study(Settings):
         {},
         description="Your own copy of a data set or model: its name, and the file or folder that holds it.",
     )
+    datasets: dict[str, Any] = Field(
+        {}, description="Data sets of this study, beside those of config/datasets.yaml; entries are written as there."
+    )
+    models: dict[str, Any] = Field(
+        {}, description="Base models of this study, beside those of config/models.yaml; entries are written as there."
+    )
     report: ReportSettings = ReportSettings()
-    movie_preference: MoviePreference
-    ssept: SSEPT
-    bert4rec: BERT4Rec
-    wikitext: LanguageModeling
-    climate: LanguageModeling
+    experiments: dict[str, Any] = Field(
+        min_length=1, description="Name of an experiment: its kind, its title, and the keys of its kind."
+    )
 
 
-#: What each stage of an experiment reads: only a change of these keys runs it again.
-STAGES = {
-    "movie_preference": {
-        "pairs": ("dataset", "base_model", "seed", "split", "pairs"),
-        "training": ("dataset", "base_model", "backend", "seed", "model", "lora", "training"),
-        "evaluation": ("dataset", "base_model", "seed", "split", "pairs", "model", "training", "evaluation"),
-    },
-    **{
-        experiment: {
-            "training": ("dataset", "data", "model", "loss", "training", "adapter", "warm_start"),
-            "evaluation": ("dataset", "seeds", "data", "model", "training", "adapter", "warm_start", "evaluation"),
-            "baselines": ("dataset", "data", "baselines", "evaluation"),
-        }
-        for experiment in RECOMMENDERS
-    },
-    **{
-        experiment: {
-            "blocks": ("dataset", "base_model", "seed", "corpus"),
-            "training": ("dataset", "base_model", "backend", "seed", "model", "lora", "training"),
-            "evaluation": ("dataset", "base_model", "seed", "model", "training", "evaluation", "prompts"),
-        }
-        for experiment in LANGUAGE_MODELS
-    },
-}
-#: For each experiment, the model of one resolved run.
-RUN_MODELS = {
-    "movie_preference": MoviePreferenceRun,
-    **dict.fromkeys(RECOMMENDERS, RecommenderRun),
-    **dict.fromkeys(LANGUAGE_MODELS, LanguageModelingRun),
-}
+@dataclass(frozen=True)
+class Experiment:
+    """One experiment of a study, resolved.
+
+    Attributes:
+        shared: the settings that all runs share.
+        runs: variant -> its settings; first the untuned base model, `BASE`, where the kind has one.
+    """
+
+    name: str
+    kind: Kind
+    settings: Any
+    shared: Any
+    runs: Mapping[str, Any]
+
+    @property
+    def variants(self) -> list[str]:
+        """The runs that train something."""
+        return list(self.settings.variants)
+
+    @property
+    def baseline_runs(self) -> list[str]:
+        """The folders of its baselines."""
+        used = self.shared.baselines.use if hasattr(self.shared, "baselines") else self.kind.baselines
+        return [f"baseline_{name}" for name in self.kind.baselines if name in used]
+
+    @property
+    def principal(self) -> str:
+        """The variant that comparisons are about: the one called as the experiment, or `tuned`, or else the first."""
+        return next((name for name in (self.name, "tuned") if name in self.variants), self.variants[0])
+
+    @property
+    def script(self) -> str:
+        """Its training script, from the project's folder."""
+        return self.settings.script or f"workflow/scripts/{self.kind.script}"
+
+    def environment(self, variant: str) -> str:
+        """The conda environment that a run trains in, from the project's folder."""
+        name = "unsloth" if uses_unsloth(self.runs[variant]) else self.kind.environment
+        return self.settings.environment or f"envs/{name}.yaml"
+
+    @property
+    def efficiency(self) -> Any:
+        """What its efficiency measurement covers; None without one."""
+        return getattr(self.settings, "efficiency", None)
+
+    @property
+    def ladder(self) -> Any:
+        """What its memory ladder covers; None without one."""
+        return getattr(self.settings, "ladder", None)
+
+
+@dataclass(frozen=True)
+class Study:
+    """A configuration file, checked and resolved.
+
+    Attributes:
+        datasets: the data sets that it can name: those of config/datasets.yaml, and its own.
+        models: the same, of base models.
+    """
+
+    name: str
+    local_paths: Mapping[str, str]
+    datasets: Mapping[str, DatasetEntry]
+    models: Mapping[str, ModelEntry]
+    report: ReportSettings
+    experiments: Mapping[str, Experiment]
+
+    def of_kind(self, *kinds: Kind) -> dict[str, Experiment]:
+        """Name -> experiment, of these kinds, in the file's order."""
+        return {name: experiment for name, experiment in self.experiments.items() if experiment.kind in kinds}
+
+
+def read_study(path: Path | str) -> Study:
+    """`load_study` of a file.
+
+    Raises:
+        FrugalError: the file cannot be read, or is faulty.
+    """
+    return load_study(read_yaml(path), str(path))
 
 
 def load_study(data: dict[str, Any], file: str) -> Study:
-    """Check a study, each variant of each experiment included.
+    """Check a study, and resolve each variant of each experiment.
 
     Args:
         data: the parsed configuration.
@@ -115,61 +170,172 @@ def load_study(data: dict[str, Any], file: str) -> Study:
     Raises:
         FrugalError: one line for each fault, naming the file and the key.
     """
-    study = validate(Study, data, file=file)
-    for experiment in RUN_MODELS:
-        for variant in getattr(study, experiment).variants:
-            taken = variant in TAKEN or variant.startswith("baseline_")
-            if not NAME.fullmatch(variant) or len(variant) > LONGEST_NAME or taken:
-                raise FrugalError(
-                    f"{file}: {experiment}.variants.{variant[:100]}: a variant's name is made of a-z, 0-9, _ and -; "
-                    f"{', '.join(map(repr, TAKEN))} and names that begin with 'baseline_' are taken"
-                )
-            resolve(data, experiment, variant, file)
-    for experiment in RECOMMENDERS:
-        _check_warm_starts(data, experiment, file)
-    _check_sizes(data, "bert4rec", file)
+    _refuse_former_form(data, file)
+    settings = validate(StudySettings, data, file=file)
+    datasets, models = _tables(settings, file)
+    experiments = {name: _load_experiment(data, name, file, datasets) for name in settings.experiments}
+    study = Study(settings.study, settings.local_paths, datasets, models, settings.report, experiments)
+    for experiment in study.of_kind(RECOMMENDATION).values():
+        _check_warm_starts(study, experiment, file)
+        _check_sizes(data, experiment, file)
     return study
 
 
-def _check_warm_starts(data: dict[str, Any], experiment: str, file: str) -> None:
+def _tables(settings: StudySettings, file: str) -> tuple[dict[str, DatasetEntry], dict[str, ModelEntry]]:
+    """The entries of both tables, and the study's own, whose names are new to both: data/raw/<name> holds either."""
+    datasets, models = load_datasets(project_file(DATASETS_FILE)), load_models(project_file(MODELS_FILE))
+    shipped = {**dict.fromkeys(models, MODELS_FILE), **dict.fromkeys(datasets, DATASETS_FILE)}
+    own = {key: check_entries(key, getattr(settings, key), file) for key in ("datasets", "models")}
+    for key, entries in own.items():
+        if taken := next((name for name in entries if name in shipped), None):
+            raise FrugalError(f"{file}: {key}.{taken}: {shipped[taken]} has this name; choose another one")
+    if both := own["datasets"].keys() & own["models"].keys():
+        raise FrugalError(f"{file}: models.{min(both)}: a data set of this study has this name; choose another one")
+    return datasets | own["datasets"], models | own["models"]
+
+
+def _refuse_former_form(data: Any, file: str) -> None:
+    if not isinstance(data, dict) or "experiments" in data:
+        return
+    originals = load_originals()
+    if former := [key for key in originals if key in data]:
+        forms = "\n".join(
+            f"    {key}:\n      kind: {originals[key].kind}\n      title: {originals[key].title}\n"
+            f"      reproduces: {key}\n      ..."
+            for key in former
+        )
+        raise FrugalError(
+            f"{file}: {', '.join(former)}: experiments now stand below the key 'experiments', each with a kind and a "
+            f"title before its other keys:\n  experiments:\n{forms}"
+        )
+
+
+def _load_experiment(data: dict[str, Any], name: str, file: str, datasets: Mapping[str, Any]) -> Experiment:
+    where = f"{file}: experiments.{name[:100]}"
+    if not NAME.fullmatch(name) or len(name) > LONGEST_NAME:
+        raise FrugalError(
+            f"{where}: an experiment's name is made of a-z, 0-9, _ and -, begins with a letter or digit, and is at "
+            f"most {LONGEST_NAME} characters long"
+        )
+    if name in TARGETS:
+        raise FrugalError(f"{where}: '{name}' is a target or folder of the workflow; give the experiment another name")
+    entry = data["experiments"][name]
+    if not isinstance(entry, dict):
+        raise FrugalError(f"{where}: expected keys and values, got {describe(entry)}")
+    kind = _kind(entry.get("kind"), where)
+    settings = validate(kind.experiment, entry, file=file, prefix=("experiments", name))
+    _check_original(settings.reproduces, kind, where)
+    for key in ("script", "environment"):
+        _check_project_file(getattr(settings, key), f"{where}.{key}")
+    for variant in settings.variants:
+        taken = variant in TAKEN or variant.startswith("baseline_")
+        if not NAME.fullmatch(variant) or len(variant) > LONGEST_NAME or taken:
+            raise FrugalError(
+                f"{where}.variants.{variant[:100]}: a variant's name is made of a-z, 0-9, _ and -; "
+                f"{', '.join(map(repr, TAKEN))} and names that begin with 'baseline_' are taken"
+            )
+    shared = resolve(data, name, BASE, file, datasets)
+    runs = {BASE: shared} if kind.has_base_model else {}
+    runs |= {variant: resolve(data, name, variant, file, datasets) for variant in settings.variants}
+    return Experiment(name, kind, settings, shared, runs)
+
+
+def _kind(name: Any, where: str) -> Kind:
+    if name is None:
+        raise FrugalError(f"{where}.kind: this key is required; kinds: {', '.join(KINDS)}")
+    if not isinstance(name, str) or name not in KINDS:
+        near = nearest(str(name), list(KINDS)).replace("known keys here", "kinds")
+        raise FrugalError(f"{where}.kind: there is no kind {describe(name)}{near}")
+    return KINDS[name]
+
+
+def _check_original(original: str | None, kind: Kind, where: str) -> None:
+    """``original`` is an entry of config/originals.yaml, of the same kind."""
+    if original is None:
+        return
+    originals = load_originals()
+    if original not in originals:
+        near = nearest(original, list(originals)).replace("known keys here", "originals")
+        raise FrugalError(f"{where}.reproduces: {ORIGINALS_FILE} has no '{original}'{near}")
+    if originals[original].kind != kind.name:
+        raise FrugalError(
+            f"{where}.reproduces: '{original}' is of the kind '{originals[original].kind}', this experiment of "
+            f"'{kind.name}'"
+        )
+
+
+def _check_project_file(path: str | None, where: str) -> None:
+    if path is None:
+        return
+    file = (PROJECT / path).resolve()
+    if not file.is_relative_to(PROJECT.resolve()):
+        raise FrugalError(f"{where}: '{path}' lies outside the project's folder")
+    if not file.is_file():
+        raise FrugalError(f"{where}: there is no file '{path}'; give its path from the project's folder")
+
+
+def _check_warm_starts(study: Study, experiment: Experiment, file: str) -> None:
     """A variant that begins with another's weights names one that exists and does not wait for this one."""
-    runs = {variant: resolve(data, experiment, variant, file) for variant in data[experiment]["variants"]}
-    for variant in runs:
-        where = f"{file}: {experiment}.variants.{variant}.warm_start.variant"
-        visited, current = [variant], variant
-        while (start := runs[current].warm_start) and start.variant:
-            if start.variant not in runs:
-                raise FrugalError(f"{where}: there is no variant '{start.variant}'; there are: {', '.join(runs)}")
-            if start.variant in visited:
-                raise FrugalError(f"{where}: begins with itself: {' -> '.join([*visited, start.variant])}")
-            if not set(runs[current].seeds) <= set(runs[start.variant].seeds):
-                raise FrugalError(f"{where}: '{start.variant}' is not trained with all of the seeds of '{current}'")
-            current = start.variant
-            visited.append(current)
-        backbone = runs.get(runs[variant].warm_start.variant) if runs[variant].warm_start else None
-        if backbone and backbone.adapter.method != "none":
-            raise FrugalError(f"{where}: '{runs[variant].warm_start.variant}' is an adapter; name a whole model")
+    for variant in experiment.variants:
+        where = f"{file}: experiments.{experiment.name}.variants.{variant}.warm_start"
+        visited, current = [(experiment.name, variant)], experiment.runs[variant]
+        while (start := current.warm_start) and start.variant:
+            name = start.experiment or visited[-1][0]
+            origin = study.experiments.get(name)
+            if origin is None:
+                raise FrugalError(
+                    f"{where}.experiment: there is no experiment '{name}'; there are: {', '.join(study.experiments)}"
+                )
+            if origin.kind is not experiment.kind:
+                raise FrugalError(
+                    f"{where}.experiment: '{name}' is of the kind '{origin.kind.name}'; weights come from an "
+                    f"experiment of the kind '{experiment.kind.name}'"
+                )
+            if start.variant not in origin.runs:
+                raise FrugalError(
+                    f"{where}.variant: there is no variant '{start.variant}'; there are: {', '.join(origin.runs)}"
+                )
+            visited.append((name, start.variant))
+            if visited[-1] in visited[:-1]:
+                circle = " -> ".join(run if name == experiment.name else f"{name}/{run}" for name, run in visited)
+                raise FrugalError(f"{where}.variant: begins with itself: {circle}")
+            begun = origin.runs[start.variant]
+            if not set(current.seeds) <= set(begun.seeds):
+                raise FrugalError(
+                    f"{where}.variant: '{start.variant}' is not trained with all of the seeds of '{visited[-2][1]}'"
+                )
+            if len(visited) == 2 and begun.adapter.method != "none":
+                raise FrugalError(f"{where}.variant: '{start.variant}' is an adapter; name a whole model")
+            current = begun
 
 
-def _check_sizes(data: dict[str, Any], experiment: str, file: str) -> None:
+def _check_sizes(data: dict[str, Any], experiment: Experiment, file: str) -> None:
     """Each size of `efficiency` is a model."""
-    for name, changes in ((data[experiment].get("efficiency") or {}).get("sizes") or {}).items():
-        prefix = (experiment, "efficiency", "sizes", name)
-        model = overlay(data[experiment].get("model") or {}, changes, file, prefix)
-        validate(ModelSettings, model, file=file, prefix=prefix)
+    if experiment.efficiency is None:
+        return
+    shared = data["experiments"][experiment.name].get("model") or {}
+    for name, changes in experiment.efficiency.sizes.items():
+        prefix = ("experiments", experiment.name, "efficiency", "sizes", name)
+        validate(ModelSettings, overlay(shared, changes, file, prefix), file=file, prefix=prefix)
 
 
-def resolve(data: dict[str, Any], experiment: str, variant: str, file: str) -> Settings:
+def resolve(
+    data: dict[str, Any], experiment: str, variant: str, file: str, datasets: Mapping[str, Any] | None = None
+) -> Settings:
     """The settings of one run: the experiment's own, with what the variant changes laid over them.
 
-    The variant `BASE` changes nothing.
+    The variant `BASE` changes nothing. A run whose settings name items takes the words of its data set.
     """
-    shared = {key: value for key, value in data[experiment].items() if key not in AROUND_RUNS}
-    if variant == BASE:
-        return validate(RUN_MODELS[experiment], shared, file=file, prefix=(experiment,))
-    changes = (data[experiment].get("variants") or {"tuned": {}})[variant]
-    prefix = (experiment, "variants", variant)
-    return validate(RUN_MODELS[experiment], overlay(shared, changes, file, prefix), file=file, prefix=prefix)
+    entry = data["experiments"][experiment]
+    model, prefix = KINDS[entry["kind"]].run, ("experiments", experiment)
+    settings = {key: value for key, value in entry.items() if key not in AROUND_RUNS}
+    if variant != BASE:
+        changes, prefix = (entry.get("variants") or {"tuned": {}})[variant], (*prefix, "variants", variant)
+        settings = overlay(settings, changes, file, prefix)
+    dataset = settings.get("dataset")
+    if "items" in model.model_fields and isinstance(dataset, str) and dataset in (datasets or {}):
+        settings = {"items": datasets[dataset].item_words.model_dump()} | settings
+    return validate(model, settings, file=file, prefix=prefix)
 
 
 def overlay(base: dict[str, Any], changes: Any, file: str, prefix: tuple[str, ...]) -> dict[str, Any]:
@@ -184,25 +350,15 @@ def overlay(base: dict[str, Any], changes: Any, file: str, prefix: tuple[str, ..
     return merged
 
 
-def json_schema() -> dict[str, Any]:
-    """The JSON schema of a study, for editors: variants take the same keys as their experiment."""
-    schema = Study.model_json_schema()
-    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-    schema["title"] = "Frugal study"
-    for experiment, model in RUN_MODELS.items():
-        run = model.model_json_schema()
-        schema["$defs"].update(run.pop("$defs", {}))
-        run.pop("required", None)
-        name = f"{model.__name__}Changes"
-        schema["$defs"][name] = run
-        owner = Study.model_fields[experiment].annotation.__name__
-        schema["$defs"][owner]["properties"]["variants"]["additionalProperties"] = {"$ref": f"#/$defs/{name}"}
-    return schema
-
-
 def plain(settings: Settings, keys: Iterable[str] | None = None) -> dict[str, Any]:
-    """Resolved settings as plain values, of ``keys`` only where these are given."""
-    return settings.model_dump(mode="json", include=None if keys is None else set(keys))
+    """Resolved settings as plain values; of ``keys`` and the kind only where keys are given.
+
+    A key may be one of a section, `section.key`; at most one of each section.
+    """
+    if keys is None:
+        return settings.model_dump(mode="json")
+    parts = (key.partition(".") for key in ("kind", *keys))
+    return settings.model_dump(mode="json", include={first: {one} if one else True for first, _, one in parts})
 
 
 def dump_yaml(settings: dict[str, Any]) -> str:

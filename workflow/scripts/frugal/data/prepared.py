@@ -11,7 +11,7 @@ from frugal.errors import FrugalError, blaming
 INTERACTIONS = pa.schema(
     {"user": pa.int32(), "item": pa.int32(), "rating": pa.float32(), "timestamp": pa.int64()},
 )
-FILMS = pa.schema({"item": pa.int32(), "title": pa.string(), "genres": pa.list_(pa.string())})
+ITEMS = pa.schema({"item": pa.int32(), "title": pa.string(), "attributes": pa.list_(pa.string())})
 
 
 def read_columns(path: Path | str, schema: pa.Schema, rule: str) -> pa.Table:
@@ -45,8 +45,8 @@ def read_interactions(path: Path | str) -> pa.Table:
     return table
 
 
-def read_films(path: Path | str, interactions: pa.Table | None = None) -> pa.Table:
-    """items.parquet of a prepared data set: columns as in `FILMS`, one row for each item, in any order.
+def read_items(path: Path | str, interactions: pa.Table | None = None) -> pa.Table:
+    """items.parquet of a prepared data set: columns as in `ITEMS`, one row for each item, in any order.
 
     Args:
         interactions: of the same data set, whose items must be among these.
@@ -54,9 +54,19 @@ def read_films(path: Path | str, interactions: pa.Table | None = None) -> pa.Tab
     Raises:
         FrugalError: also where items are missing or there twice.
     """
-    table = read_columns(path, FILMS, "prepare_interactions")
+    table = read_columns(path, ITEMS, "prepare_interactions")
     if not np.array_equal(np.sort(table["item"].to_numpy()), np.arange(table.num_rows)):
         raise FrugalError(f"{path}: its items are not numbered from 0; make it again with prepare_interactions")
     if interactions is not None and interactions["item"].to_numpy().max() >= table.num_rows:
         raise FrugalError(f"{path}: describes fewer items than were rated; make it again with prepare_interactions")
     return table
+
+
+def original_ids(path: Path | str) -> list[str]:
+    """The items' ids in the data set's own files, from its items.parquet, in the order of their numbers.
+
+    Raises:
+        FrugalError: the file cannot be read, or lacks them.
+    """
+    table = read_columns(path, pa.schema({"item": pa.int32(), "original_id": pa.string()}), "prepare_interactions")
+    return table.sort_by("item")["original_id"].to_pylist()

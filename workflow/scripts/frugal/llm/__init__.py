@@ -1,3 +1,3 @@
 """Language models: prompts, loading, training, scoring."""
 
-import frugal.libraries  # noqa: F401  (first: it settles how the libraries behave)
+import frugal.run.libraries  # noqa: F401  (first: it settles how the libraries behave)

@@ -1,19 +1,27 @@
-"""Prompts that a language model continues: the same draws whatever the order, with or without adapter."""
+"""Continue prompts with a language model, greedily or by draws that depend on neither their order nor the adapter."""
 
 import hashlib
 from typing import Any
 
 import torch
-from transformers import LogitsProcessor, LogitsProcessorList, TemperatureLogitsWarper, TopPLogitsWarper
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    TemperatureLogitsWarper,
+    TopPLogitsWarper,
+)
 
 from frugal.config.language_modeling import PromptSettings
 from frugal.errors import FrugalError
+from frugal.llm.loading import without_adapter
+from frugal.llm.positions import positions
 
 
 class GumbelNoise(LogitsProcessor):
-    """Makes the most likely token a draw from the distribution, with random numbers of each prompt's own.
+    """Makes the most likely token a draw from the distribution, with separate random numbers for each prompt.
 
-    The largest of logits with Gumbel noise is distributed as their softmax (Maddison et al. 2014, A* Sampling,
+    The argmax of logits with Gumbel noise is distributed as their softmax (Maddison et al. 2014, A* Sampling,
     arXiv:1411.0030, section 2.1).
     """
 
@@ -21,26 +29,67 @@ class GumbelNoise(LogitsProcessor):
         self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """Scores (prompts, vocabulary), those of excluded tokens -inf, with noise."""
+        """Scores with noise, (prompts, vocabulary); excluded tokens stay at -inf."""
         uniform = torch.stack([torch.rand(scores.shape[1], generator=generator) for generator in self.generators])
-        # Kept away from 0 and 1, where the noise would be infinite.
+        # Away from 0 and 1, where the noise would be infinite.
         noise = -torch.log(-torch.log(uniform.clamp(1e-9, 1 - 1e-7)))
         return scores + noise.to(scores.device)
+
+
+def greedy_tokens(
+    model,
+    tokenizer,
+    input_ids: torch.Tensor,
+    attention_mask: torch.Tensor,
+    max_new_tokens: int,
+    repetition_penalty: float = 1.0,
+    processors: LogitsProcessorList | None = None,
+) -> torch.Tensor:
+    """The likeliest next token, again and again; the study's settings alone decide.
+
+    Args:
+        input_ids, attention_mask: int64, (prompts, length), padded on the left.
+        processors: change the logits before the likeliest token is taken.
+
+    Returns:
+        int64, (prompts, at most ``max_new_tokens``): an end token, and padding behind it, included.
+
+    Raises:
+        FrugalError: the prompt and its answer need more positions than the model has.
+    """
+    causal = without_adapter(model)
+    length, limit = input_ids.shape[1], positions(causal.config.to_dict())
+    if limit and length + max_new_tokens > limit:
+        raise FrugalError(
+            f"a prompt of {length} tokens and max_new_tokens {max_new_tokens} need more than the {limit} positions of "
+            "the model (max_position_embeddings); shorten the prompt, or lower max_new_tokens"
+        )
+    # The library fills up what it is not given from the model's generation_config.json: penalties, beams, bans.
+    causal.generation_config = GenerationConfig()
+    return model.generate(
+        input_ids=input_ids.to(model.device),
+        attention_mask=attention_mask.to(model.device),
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        repetition_penalty=repetition_penalty,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        logits_processor=processors,
+    )[:, length:]
 
 
 @torch.inference_mode()
 def continue_prompts(model, tokenizer, settings: PromptSettings, seed: int) -> list[dict[str, Any]]:
     """Sample a continuation of each of the settings' prompts, all at once.
 
-    A prompt is continued as plain text, also where the tokenizer has a chat template: the experiments train on
-    plain text. The random numbers depend on ``seed`` and the prompt alone, so that two models differ by what
-    they believe and not by the draw.
+    A prompt is continued as plain text, even if the tokenizer has a chat template: the experiments train on plain
+    text. Random numbers depend on ``seed`` and the prompt only, so that two models get the same draws.
 
     Returns:
         One row a prompt: prompt, answer (the continuation alone), tokens (drawn, an end token included).
 
     Raises:
-        FrugalError: a prompt has no token.
+        FrugalError: a prompt has no token, or the model has no positions for it and its continuation.
     """
     prompts = settings.texts
     if not prompts:
@@ -49,7 +98,7 @@ def continue_prompts(model, tokenizer, settings: PromptSettings, seed: int) -> l
     for number, tokens in enumerate(tokenized, start=1):
         if not tokens:
             raise FrugalError(f"prompts.texts: prompt {number} is empty; write a beginning, or remove it")
-    # Filled up with their own first token, which no penalty for repetition makes rarer than it is already.
+    # Padded with their own first token, so that the repetition penalty affects no further token.
     width = max(map(len, tokenized))
     missing = [width - len(tokens) for tokens in tokenized]
     input_ids = torch.tensor([[tokens[0]] * count + tokens for tokens, count in zip(tokenized, missing, strict=True)])
@@ -59,23 +108,12 @@ def continue_prompts(model, tokenizer, settings: PromptSettings, seed: int) -> l
         seeds = [hashlib.sha256(f"{seed}\0{prompt}".encode()).digest()[:4] for prompt in prompts]
         processors += [TemperatureLogitsWarper(settings.temperature), TopPLogitsWarper(settings.top_p)]
         processors.append(GumbelNoise([int.from_bytes(digest, "big") for digest in seeds]))
-    outputs = model.generate(
-        input_ids=input_ids.to(model.device),
-        attention_mask=attention_mask.to(model.device),
-        max_new_tokens=settings.max_new_tokens,
-        repetition_penalty=settings.repetition_penalty,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        logits_processor=processors,
-        # The draw is in the noise; the options of sampling, which some models' own settings name, stay out of it.
-        do_sample=False,
-        temperature=None,
-        top_p=None,
-        top_k=None,
-    )[:, width:]
+    outputs = greedy_tokens(
+        model, tokenizer, input_ids, attention_mask, settings.max_new_tokens, settings.repetition_penalty, processors
+    )
     rows = []
     for prompt, drawn in zip(prompts, outputs.tolist(), strict=True):
-        # Behind its end a row is filled up until the longest one ends.
+        # After its end token a row is padded to the longest one.
         end = drawn.index(tokenizer.eos_token_id) + 1 if tokenizer.eos_token_id in drawn else len(drawn)
         answer = tokenizer.decode(drawn[:end], skip_special_tokens=True).strip()
         rows.append({"prompt": prompt, "answer": answer, "tokens": end})

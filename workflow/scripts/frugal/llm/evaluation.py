@@ -1,17 +1,19 @@
-"""What the evaluation scripts of language models share: arguments, the model, its memory, and metrics.json."""
+"""Shared by the evaluation scripts of language models: arguments, the model, its memory, and metrics.json."""
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
 from frugal.config.llm import AdapterRun
 from frugal.files import read_json, sha256_file, sha256_tree
-from frugal.hardware import peak_device_mb, peak_rss_mb, provenance
-from frugal.runs import hash_inputs, write_metrics
+from frugal.run.device import Choice, resolve_compute_dtype
+from frugal.run.hardware import choose_device, peak_device_mb, peak_rss_mb, provenance
+from frugal.run.outputs import hash_inputs, run_name, write_metrics
 
 
 def evaluation_parser(description: str) -> argparse.ArgumentParser:
-    """A parser of the arguments that both scripts take; each adds its own."""
+    """A parser with the arguments of both scripts; each adds its own."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--config", required=True, help="the run's settings/evaluation.yaml")
     parser.add_argument("--base-model", required=True, type=Path, help="folder of the base model")
@@ -22,16 +24,24 @@ def evaluation_parser(description: str) -> argparse.ArgumentParser:
     return parser
 
 
+def choose_compute_dtype(args: argparse.Namespace, run: AdapterRun) -> tuple[AdapterRun, Choice, str]:
+    """The run with the dtype that it computes in here, which is printed; the choice, and the device."""
+    device = choose_device(min(1, run.training.gpus))
+    run, choice = resolve_compute_dtype(run, device)
+    print(f"{run_name(args.metrics.parent)}: computes in {choice}", file=sys.stderr, flush=True)
+    return run, choice, device
+
+
 def load_for_evaluation(base_model: Path, adapter: Path | None, run: AdapterRun, device: str) -> tuple[Any, Any, float]:
-    """The model that a run evaluates: the base model, or that with the run's adapter; ready for inference.
+    """The model that a run evaluates: the base model, with the run's adapter if it has one; ready for inference.
 
     Returns:
         The model, its tokenizer, and the MB (2^20 bytes) that the base model's weights take.
 
     Raises:
-        FrugalError: a folder does not hold what it should.
+        FrugalError: a folder holds no usable model, tokenizer or adapter.
     """
-    # Imported here: they take seconds, and what is wrong with the arguments is to be said at once.
+    # Imported here: they take seconds, and errors in the arguments should appear at once.
     from frugal.llm.loading import load_adapter, load_base_model, load_tokenizer
 
     model, tokenizer = load_base_model(base_model, run.model, device), load_tokenizer(base_model)
@@ -40,7 +50,7 @@ def load_for_evaluation(base_model: Path, adapter: Path | None, run: AdapterRun,
 
 
 def memory_metrics(base_model_mb: float, gpus: int) -> dict[str, float]:
-    """MB of the base model's weights, of this process at its peak so far and, with ``gpus``, of these at theirs."""
+    """MB of the base model's weights, peak MB of this process so far and, with ``gpus``, of the GPUs."""
     values = {"base_model_mb": round(base_model_mb, 1), "peak_rss_mb": round(peak_rss_mb(), 1)}
     if gpus and (device_mb := peak_device_mb()) is not None:
         values["peak_device_mb"] = round(device_mb, 1)
@@ -48,17 +58,23 @@ def memory_metrics(base_model_mb: float, gpus: int) -> dict[str, float]:
 
 
 def write_evaluation(
-    args: argparse.Namespace, run: AdapterRun, metrics: dict[str, Any], intervals: dict[str, list[float]]
+    args: argparse.Namespace,
+    run: AdapterRun,
+    choice: Choice,
+    metrics: dict[str, Any],
+    intervals: dict[str, list[float]],
 ) -> None:
-    """Write metrics.json: what was measured, the training record, and hashes of all that was read.
+    """Write metrics.json: the metrics, the training record, and hashes of all inputs.
 
     Args:
         args: of `evaluation_parser`.
+        choice: the dtype that the model computed in.
         metrics: name -> value.
-        intervals: name -> [lower, upper], 95 %, for those metrics that have one.
+        intervals: name -> [lower, upper], 95 %, for metrics that have one.
     """
     inputs = hash_inputs(test=args.test, config=args.config) | {"base_model": sha256_tree([args.base_model])}
     if args.adapter:
         inputs["adapter"] = sha256_file(args.adapter / "adapter_model.safetensors")
     training = read_json(args.training) if args.training else None
-    write_metrics(args.metrics, metrics, intervals, training, provenance(run.seed, inputs))
+    types = {"compute_dtype": choice.dtype, "compute_dtype_reason": choice.reason}
+    write_metrics(args.metrics, metrics, intervals, training, provenance(run.seed, inputs) | types)

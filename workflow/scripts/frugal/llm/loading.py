@@ -1,29 +1,35 @@
-"""Loading a base model, in 4, 8 or more bits, and an adapter on it."""
+"""Load a base model, its weights in 4, 8 or more bits, and an adapter on it."""
 
+import warnings
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from peft.helpers import disable_input_dtype_casting
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers import BitsAndBytesConfig
 
 from frugal.config.llm import ModelSettings
 from frugal.errors import FrugalError, blaming
-from frugal.llm.int8 import to_int8
+from frugal.llm.kernels.int8 import to_int8
+from frugal.llm.model_folder import check_weights, load_complete, read_tokenizer
+from frugal.run.emulation import matmuls_in_float32
+
+
+def without_adapter(model):
+    """The model below an adapter's wrapper; one without an adapter as it is."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def load_tokenizer(folder: Path | str):
     """The tokenizer of a model folder, with a pad token.
 
-    A tokenizer without one pads with its end token; labels mask padding by position, so that an
-    end token that is part of the text is still learnt. Data that spells a special token, `<|im_end|>`
-    say, is text like any other.
+    A tokenizer without one pads with its end token. Labels mask padding by position, so an end token in the text still
+    contributes to the loss. A special token spelled out in the data, `<|im_end|>` for example, is ordinary text.
 
     Raises:
         FrugalError: the folder holds no tokenizer that can be read.
     """
-    with blaming(folder, "no usable tokenizer", "; make the model again: snakemake --forcerun prepare_model"):
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    tokenizer = read_tokenizer(folder, "; make the model again: snakemake --forcerun prepare_model")
     tokenizer.split_special_tokens = True
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -31,7 +37,7 @@ def load_tokenizer(folder: Path | str):
 
 
 def quantization_config(settings: ModelSettings) -> BitsAndBytesConfig | None:
-    """The bitsandbytes configuration for ``settings``, or None for weights that are not in 4 bits."""
+    """The bitsandbytes configuration for ``settings``; None for weights that are not in 4 bits."""
     if settings.quantization != "nf4":
         return None
     return BitsAndBytesConfig(
@@ -46,25 +52,23 @@ def load_base_model(folder: Path | str, settings: ModelSettings, device: str):
     """The frozen base model from a local folder of safetensors.
 
     Raises:
-        FrugalError: the folder is incomplete or holds something else than a causal language model.
+        FrugalError: the folder does not hold a causal language model, or not exactly its tensors.
     """
     if not (Path(folder) / "config.json").exists():
         raise FrugalError(f"{folder}: no config.json; make the model again: snakemake --forcerun prepare_model")
-    with blaming(folder, "not a usable model"):
-        model = AutoModelForCausalLM.from_pretrained(
-            folder,
-            dtype=getattr(torch, settings.compute_dtype),
-            attn_implementation=settings.attn_implementation,
-            quantization_config=quantization_config(settings),
-            device_map={"": device},
-            use_safetensors=True,
-            local_files_only=True,
-            trust_remote_code=False,
-        )
+    check_weights(folder)  # first: missing tensors of a wrong size could take more memory than there is
+    model = load_complete(
+        folder,
+        dtype=getattr(torch, settings.compute_dtype),
+        attn_implementation=settings.attn_implementation,
+        quantization_config=quantization_config(settings),
+        device_map={"": device},
+        use_safetensors=True,
+    )
     if settings.quantization == "int8":
         to_int8(model)
     if settings.quantization != "none" and device == "cpu":
-        # What is not quantised is a view of the mapped file, which would stay in memory whole beside the rest.
+        # Tensors that are not quantised are views of the mapped file, and would keep all of it in memory.
         for tensor in filter(torch.is_floating_point, (*model.parameters(), *model.buffers())):
             tensor.data = tensor.data.clone()
     return model
@@ -76,23 +80,32 @@ def load_adapter(model, folder: Path | str):
     Raises:
         FrugalError: the folder holds no adapter, or one of another model.
     """
-    from peft import PeftModel
+    from peft import PeftModel, get_peft_model_state_dict
+    from safetensors import safe_open
 
     for name in ("adapter_config.json", "adapter_model.safetensors"):  # PEFT would look on the Hub
         if not (Path(folder) / name).is_file():
             raise FrugalError(f"{folder}: no {name}; train the variant first")
     with blaming(folder, "holds no adapter that fits the model", "; train the variant again"):
-        return PeftModel.from_pretrained(model, folder).eval()
+        with safe_open(Path(folder) / "adapter_model.safetensors", "pt") as file:
+            found = set(file.keys())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PEFT only warns of a missing tensor, and leaves it as it was drawn
+            adapted = PeftModel.from_pretrained(model, folder).eval()
+        if wrong := sorted(found ^ set(get_peft_model_state_dict(adapted, save_embedding_layers=False))):
+            raise ValueError(f"{len(wrong)} tensors are in one of the two alone, such as {wrong[0]}")
+    return adapted
 
 
 @contextmanager
 def mixed_precision(model, settings: ModelSettings, device: str):
-    """Matrix products in compute_dtype, the adapter's float32 weights included.
+    """Within it, matmuls are in compute_dtype, including those of the adapter's float32 weights.
 
-    PEFT would first cast the adapter's input to float32, only for autocast to cast it back.
+    PEFT would cast the adapter's input to float32, only for autocast to cast it back: this is switched off.
     """
     dtype = getattr(torch, settings.compute_dtype)
     with (
+        matmuls_in_float32(device, settings.compute_dtype),
         torch.autocast(device.split(":")[0], dtype=dtype, enabled=dtype != torch.float32),
         disable_input_dtype_casting(model, active=dtype != torch.float32),
     ):

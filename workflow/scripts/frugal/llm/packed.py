@@ -1,27 +1,30 @@
-"""Batches without padding: the rows of a batch stand end to end, and attention stays inside each segment.
+"""Batches without padding: the rows of a batch are concatenated, and attention stays inside each segment.
 
 A segment is a piece of one document, a whole example, or (where documents may see each other) a whole block.
 """
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from transformers.modeling_outputs import CausalLMOutput
+from torch import nn
 
-import frugal.llm.attention  # noqa: F401  (its name is registered)
+import frugal.llm.kernels.attention  # noqa: F401  (registers the attention "segments")
+from frugal.errors import FrugalError
 from frugal.losses import chunked_cross_entropy
+from frugal.private.transformers import attention_name
 
 IGNORED = -100
 
 
 def collate(rows: Iterable[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
-    """One long row out of many.
+    """Concatenate rows into one.
 
     Args:
-        rows: `input_ids`; `segment_lengths`, their sum is the row's length, without it the row is one segment;
-            `labels`, the tokens to be learnt, -100 elsewhere, without it all are.
+        rows: `input_ids`; `segment_lengths`, whose sum is the row's length (without it, the row is one segment);
+            `labels`, the loss tokens, -100 elsewhere (without it, all tokens are loss tokens).
 
     Returns:
         input_ids, position_ids (from 0 in each segment) and labels, int64, (1, tokens), and segments, int64,
@@ -38,34 +41,69 @@ def collate(rows: Iterable[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
     return {"input_ids": input_ids[None], "position_ids": positions[None], "labels": labels[None], "segments": lengths}
 
 
-@contextmanager
-def packed_forward(model, loss_chunk_tokens: int | None) -> Iterator[None]:
-    """Within it a causal language model, below its adapter, takes batches of `collate` and gives their loss.
+def forward_arguments(batch: dict[str, torch.Tensor]) -> dict[str, Any]:
+    """The arguments of a model within `packed_batches`, from a batch of `collate`: only loss tokens reach its head."""
+    labels = batch["labels"][0]
+    loss_tokens = (labels != IGNORED).nonzero().squeeze(-1)
+    return {
+        **batch,
+        "segments": batch["segments"].tolist(),
+        "labels": labels[loss_tokens],
+        "logits_to_keep": loss_tokens,
+        "use_cache": False,
+    }
 
-    Only states whose next token is to be learnt meet the output layer.
+
+class PassThroughHead(nn.Module):
+    """An output layer that returns its input, (1, n, hidden), and keeps its weight for the loss to multiply with."""
+
+    def __init__(self, head: nn.Module):
+        super().__init__()
+        self.weight = head.weight
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        return hidden
+
+
+@contextmanager
+def packed_batches(model, loss_chunk_tokens: int | None) -> Iterator[None]:
+    """Within it, a causal language model takes `forward_arguments` and returns their mean loss.
 
     Args:
-        loss_chunk_tokens: logits of so many tokens are held at once; None: of all.
+        model: without its adapter's wrapper (`get_base_model`).
+        loss_chunk_tokens: the number of tokens whose logits are in memory at once; None: all.
+
+    Raises:
+        FrugalError: the model's attention cannot be replaced.
     """
+    head, loss_function = model.get_output_embeddings(), model.loss_function
+    attention = attention_name(model)
 
-    def forward(input_ids, position_ids, labels, segments, num_items_in_batch=None, **kwargs):
-        hidden = model.model(
-            input_ids=input_ids, position_ids=position_ids, segments=segments.tolist(), use_cache=False
-        ).last_hidden_state[0]
-        learnt = labels[0] != IGNORED
-        hidden, targets = hidden[learnt], labels[0][learnt]
-        weight = model.get_output_embeddings().weight
-        if loss_chunk_tokens is None:
-            loss = F.cross_entropy(F.linear(hidden, weight).float(), targets, reduction="sum")
+    # A soft cap is no matrix product: such a model computes its logits itself, all at once.
+    softcap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
+
+    def loss_of_hidden_states(logits, labels, vocab_size=None, num_items_in_batch=None, **kwargs):
+        if softcap:
+            loss = F.cross_entropy(logits[0].float(), labels, reduction="sum")
+        elif loss_chunk_tokens is None:
+            loss = F.cross_entropy(head(logits[0]).float(), labels, reduction="sum")
         else:
-            loss = chunked_cross_entropy(hidden.to(weight.dtype), weight, None, targets, loss_chunk_tokens)
-        return CausalLMOutput(loss=loss / (max(len(targets), 1) if num_items_in_batch is None else num_items_in_batch))
+            hidden, bias = logits[0].to(head.weight.dtype), getattr(head, "bias", None)  # of the PassThroughHead
+            loss = chunked_cross_entropy(hidden, head.weight, bias, labels, loss_chunk_tokens)
+        return loss / (max(len(labels), 1) if num_items_in_batch is None else num_items_in_batch)
 
-    attention = model.config._attn_implementation
-    model.config._attn_implementation = "segments"
-    model.forward = forward
+    model.set_attn_implementation("segments")
+    if attention_name(model) != "segments":  # transformers only warns, and texts in a batch would see each other
+        raise FrugalError(
+            f"{type(model).__name__}: its attention cannot be kept within one text of a batch. Choose a base model "
+            "whose attention goes through transformers' AttentionInterface, as in Llama and Mistral"
+        )
+    if not softcap:
+        model.set_output_embeddings(PassThroughHead(head))
+    model.loss_function = loss_of_hidden_states
     try:
         yield
     finally:
-        del model.forward
-        model.config._attn_implementation = attention
+        model.loss_function = loss_function
+        model.set_output_embeddings(head)
+        model.set_attn_implementation(attention)

@@ -1,18 +1,18 @@
-"""Perplexity: each token of a text scored once, in windows; sums of negative log-likelihoods, then the exponential.
+"""Perplexity over windows: each token of a text is scored once; exp(sum of negative log-likelihoods / tokens).
 
-A window's last token is predicted and never read, so that windows that do not overlap leave no token out.
-Padding is never scored. Neither batch size nor padding side changes the result beyond rounding.
+A window's last token is predicted and not read, so that windows without overlap leave out no token. Padding is not
+scored. Batch size and padding side do not change the result beyond rounding.
 
 With ``bos_token_id`` and a stride of the whole context this is lm-evaluation-harness' `loglikelihood_rolling`
 (lm_eval/utils.py, get_rolling_token_windows), and so its `word_perplexity`, where words are separated by white
-space. Without it nothing predicts the first token of a text (with `join_documents`: of the first text): that
-token is not scored, and neither counts as a token nor adds to the sum; `words` and `bytes` are those of the
-whole text all the same, which lowers word perplexity and bits per byte by that one token's share.
+space. Without it nothing predicts the first token of a text (with `join_documents`: of the first text). That token is
+not scored and not counted, but `words` and `bytes` are those of the whole text, which lowers word perplexity and bits
+per byte by that token's share.
 """
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,11 +22,11 @@ import torch
 
 from frugal.config.language_modeling import EvaluationSettings
 from frugal.errors import FrugalError
+from frugal.llm.loading import without_adapter
+from frugal.stats import bootstrap, percentile_interval
 
-#: Positions whose logits are in memory at a time: 256 x 128,256 in float32 are 125 MB.
+#: Number of positions whose logits are in memory at once: 256 x 128,256 in float32 are 125 MB.
 POSITIONS_AT_ONCE = 256
-#: What some models do to the logits behind the output embeddings, which this module does not.
-LOGIT_CHANGES = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class Window:
 def windows(length: int, context_length: int, stride: int) -> Iterator[Window]:
     """Windows over a text of ``length`` tokens: each but the first token is scored exactly once.
 
-    The model reads at most ``context_length`` tokens at once. The first window scores all that it can, each
-    later one the next ``stride`` tokens, after as much context as fits.
+    The model reads at most ``context_length`` tokens at once. The first window scores all tokens that it can, each
+    later one the next ``stride`` tokens, with the longest context that fits.
     """
     scored_from, end = 1, min(length, context_length + 1)
     while scored_from < end:
@@ -51,7 +51,7 @@ def windows(length: int, context_length: int, stride: int) -> Iterator[Window]:
 
 
 def bos_token(tokenizer, settings: EvaluationSettings) -> int | None:
-    """The token that the settings want before a text, or None.
+    """The token to put before each text; None without `add_bos`.
 
     Raises:
         FrugalError: the tokenizer has none.
@@ -83,9 +83,9 @@ def score(
         model finds likeliest), words, bytes.
 
     Raises:
-        FrugalError: no token can be scored, the model's likelihoods are not numbers, or it changes its logits.
+        FrugalError: no token can be scored, or the model's likelihoods are not numbers.
     """
-    body, head = _body_and_head(model)
+    body, logits = body_and_logits(model)
     texts, owners = _texts(documents, settings.join_documents, [] if bos_token_id is None else [bos_token_id])
     pieces = [
         (text, window)
@@ -94,7 +94,7 @@ def score(
     ]
     if not pieces:
         raise FrugalError("no test document has a token to score: each needs two, or one after a BOS token")
-    # Windows of like length share a batch, so that little is padded.
+    # Windows of similar length share a batch, so that little is padded.
     pieces.sort(key=lambda piece: piece[1].begin - piece[1].end)
     totals = np.zeros((len(documents), 3))
     shown = time.monotonic()
@@ -103,7 +103,7 @@ def score(
         inputs, targets, scored = _batch(texts, batch, pad_token_id, padding_side)
         inputs = {name: tensor.to(model.device) for name, tensor in inputs.items()}
         hidden = body(**inputs, use_cache=False).last_hidden_state
-        nll, correct = _likelihoods(head, hidden[scored.to(model.device)], targets[scored].to(model.device))
+        nll, correct = _likelihoods(logits, hidden[scored.to(model.device)], targets[scored].to(model.device))
         owner = np.concatenate([owners[text][window.scored_from : window.end] for text, window in batch])
         for column, values in enumerate((np.ones(len(owner)), nll, correct)):
             totals[:, column] += np.bincount(owner, weights=values, minlength=len(documents))
@@ -121,22 +121,41 @@ def score(
 
 
 def _texts(documents: pd.DataFrame, join: bool, prefix: list[int]) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """The texts that windows move over, ``prefix`` before each, and the document's row that each token is of."""
+    """The texts to score, each after ``prefix``, and for each token the row of its document."""
     tokens = [np.asarray(ids, dtype=np.int64) for ids in documents["input_ids"]]
     groups = [range(len(tokens))] if join else [[row] for row in range(len(tokens))]
     texts = [np.concatenate([np.array(prefix, dtype=np.int64), *(tokens[row] for row in group)]) for group in groups]
-    # The prefix is never scored, and so needs no owner of its own.
+    # The prefix is never scored, so its owner does not matter.
     owners = [np.repeat([group[0], *group], [len(prefix), *(len(tokens[row]) for row in group)]) for group in groups]
     return texts, owners
 
 
-def _body_and_head(model) -> tuple[Any, Any]:
-    """What gives the hidden states, adapter included, and what turns them into logits."""
-    causal = model.get_base_model() if hasattr(model, "get_base_model") else model
-    for name in LOGIT_CHANGES:
-        if getattr(causal.config, name, None):
-            raise FrugalError(f"{causal.config.model_type}: models with {name} in config.json cannot be scored")
-    return causal.base_model, causal.get_output_embeddings()
+def body_and_logits(model) -> tuple[Any, Callable[[torch.Tensor], torch.Tensor]]:
+    """The module that computes hidden states, with its adapter, and the function from these to float32 logits.
+
+    `forward_check.check_scoring` holds it beside the library's own.
+    """
+    causal = without_adapter(model)
+    head, config = causal.get_output_embeddings(), getattr(causal.config, "text_config", causal.config)
+    factor = getattr(config, "logit_scale", None) or 1  # Cohere
+    divisor = getattr(config, "logits_scaling", None) or 1  # Granite
+    cap = getattr(config, "final_logit_softcapping", None)  # Gemma 2
+
+    def logits(hidden: torch.Tensor) -> torch.Tensor:
+        values = head(hidden).float()
+        if factor != divisor:
+            values = values * (factor / divisor)
+        return cap * torch.tanh(values / cap) if cap else values
+
+    return causal.base_model, logits
+
+
+def window_logits(model, ids: torch.Tensor) -> torch.Tensor:
+    """The logits that `score` uses for one window, (tokens, vocabulary), from its ids, (tokens,)."""
+    body, logits = body_and_logits(model)
+    positions = torch.arange(len(ids), device=ids.device)[None]
+    inputs = {"input_ids": ids[None], "attention_mask": torch.ones_like(positions), "position_ids": positions}
+    return logits(body(**inputs, use_cache=False).last_hidden_state[0])
 
 
 def _batch(
@@ -158,8 +177,8 @@ def _batch(
     return {"input_ids": ids, "attention_mask": mask, "position_ids": positions}, targets, scored
 
 
-def _likelihoods(head, hidden: torch.Tensor, targets: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Negative log-likelihood of each target, and whether it is the likeliest token.
+def _likelihoods(logits_of, hidden: torch.Tensor, targets: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Negative log-likelihood of each target, and whether it is the most likely token.
 
     Args:
         hidden: (positions, hidden size).
@@ -167,7 +186,7 @@ def _likelihoods(head, hidden: torch.Tensor, targets: torch.Tensor) -> tuple[np.
     """
     nll, correct = [], []
     for states, wanted in zip(hidden.split(POSITIONS_AT_ONCE), targets.split(POSITIONS_AT_ONCE), strict=True):
-        logits = head(states).float()
+        logits = logits_of(states)
         nll.append(torch.nn.functional.cross_entropy(logits, wanted, reduction="none"))
         correct.append(logits.argmax(-1) == wanted)
     return torch.cat(nll).double().cpu().numpy(), torch.cat(correct).cpu().numpy()
@@ -183,9 +202,9 @@ def metrics(table: pd.DataFrame) -> dict[str, float | None]:
         perplexity: exp(nll / tokens); depends on the tokenizer.
         word_perplexity: exp(nll / words); comparable between tokenizers, as is bits_per_byte.
         bits_per_byte: nll / ln 2 / bytes.
-        token_accuracy: share of the scored tokens that the model found likeliest.
+        token_accuracy: share of the scored tokens that were the most likely ones.
         nll_per_token: nats.
-        tokens, words, bytes, documents: what was scored.
+        tokens, words, bytes, documents: numbers of them that were scored.
         A value too large for a float64 (one "word" of a million bytes) is None.
     """
     sums = table[SUMS].to_numpy(dtype=float).sum(0)
@@ -194,22 +213,17 @@ def metrics(table: pd.DataFrame) -> dict[str, float | None]:
     return {**values, "nll_per_token": float(sums[0] / sums[1]), **counts, "documents": len(table)}
 
 
-def intervals(table: pd.DataFrame, samples: int, seed: int, level: float = 0.95) -> dict[str, list[float | None]]:
-    """Percentile intervals over resampled documents, of ratios of sums; name -> [lower, upper]."""
-    rng = np.random.default_rng(seed)
+def intervals(table: pd.DataFrame, samples: int, seed: int) -> dict[str, list[float | None]]:
+    """Bootstrap intervals of ratios of sums over documents; name -> [lower, upper]."""
     values = table[SUMS].to_numpy(dtype=float)
-    count = len(values)
-    chunk = max(1, 5_000_000 // count)
-    draws = [
-        rng.multinomial(count, np.full(count, 1 / count), size=min(chunk, samples - start)) @ values
-        for start in range(0, samples, chunk)
-    ]
-    sums = np.concatenate(draws)
-    tail = (1 - level) / 2
-    # A draw of documents without a scored token says nothing.
-    ratios = _ratios(sums[sums[:, 1] > 0])
+
+    def ratios(counts: np.ndarray) -> dict[str, np.ndarray]:
+        sums = counts @ values
+        return _ratios(sums[sums[:, 1] > 0])  # documents without a scored token have no perplexity
+
+    draws = bootstrap(ratios, np.ones(len(values)), samples, seed)
     with np.errstate(invalid="ignore"):
-        return {name: [_finite(np.quantile(v, q)) for q in (tail, 1 - tail)] for name, v in ratios.items()}
+        return {name: [_finite(bound) for bound in percentile_interval(v)] for name, v in draws.items()}
 
 
 def _ratios(sums: np.ndarray) -> dict[str, np.ndarray]:
@@ -224,6 +238,6 @@ def _ratios(sums: np.ndarray) -> dict[str, np.ndarray]:
         }
 
 
-def _finite(value: np.ndarray) -> float | None:
+def _finite(value: np.ndarray | float) -> float | None:
     value = float(np.squeeze(value))
     return value if np.isfinite(value) else None

@@ -1,372 +1,256 @@
-"""One training run of an adapter: from rows of tokens to a finished model, resumable at any moment."""
+"""Train an adapter on a frozen language model; read it from top to bottom.
 
+Both kinds of experiments with language models train here: `language_modeling` on packed blocks of text, and
+`preference` on prompts with answers. The rows of a batch are concatenated without padding, and the Hugging Face trainer
+(TRL's SFTTrainer, see `trainer.py`) does the rest. A killed run continues from its checkpoint and ends with the same
+weights as an uninterrupted one.
+"""
+
+import argparse
 import os
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+import shutil
+import sys
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-import torch
-from datasets import Dataset
-from peft import LoraConfig
-from peft.helpers import disable_input_dtype_casting
-from torch.utils.data import Sampler
-from transformers import TrainerCallback
-from transformers.trainer_callback import PrinterCallback
-from transformers.trainer_pt_utils import get_length_grouped_indices
-from trl import SFTConfig, SFTTrainer
+from frugal.config.llm import AdapterRun
+from frugal.config.study import plain
+from frugal.errors import FrugalError
+from frugal.files import atomic_path, exclusive, read_json, sha256_file, sha256_tree, write_json, write_text
+from frugal.fingerprint import fingerprint
+from frugal.kinds import KINDS, LANGUAGE_MODELING, PREFERENCE
+from frugal.llm import kernels
+from frugal.llm.positions import check_lengths, lengths
+from frugal.run.device import resolve_compute_dtype
+from frugal.run.hardware import choose_device, keep_freed_memory, peak_device_mb, peak_rss_mb
+from frugal.run.libraries import hide_bitsandbytes, imports
+from frugal.run.outputs import load_run, run_name
+from frugal.run.progress import PROGRESS
+from frugal.run.tracking import prepare
 
-from frugal.config.language_modeling import LanguageModelingRun
-from frugal.config.llm import AdapterRun, LoraSettings, ModelSettings, TrainingSettings
-from frugal.hardware import matmul_peak_flops, memory_in_use, peak_device_mb, peak_rss_mb
-from frugal.heartbeat import Heartbeat
-from frugal.llm.layers import economical_layers
-from frugal.llm.loading import load_base_model, load_tokenizer
-from frugal.llm.packed import collate, packed_forward
-from frugal.training import DeadlineReached, Progress, Seal, last_good_checkpoint, write_history
-
+#: Settings that change how a run is observed, not its weights: with others its checkpoints stay valid.
+OBSERVATION = ("deadline_minutes", "keep_freed_memory", "save_steps", "logging_steps", "report_to")
+#: Columns of history.csv.
 HISTORY = ["step", "epoch", "loss", "eval_loss", "learning_rate", "grad_norm", "num_input_tokens_seen", "seconds"]
 HISTORY += ["rss_mb", "device_mb", "device_utilization"]
 
-Rows = Sequence[dict[str, list[int]]]
 
+def train(
+    script: str,
+    description: str,
+    read: Callable[[Path], list[dict[str, Any]]],
+    encode: Callable[[Any, list[dict[str, Any]], int, Path], tuple[list[dict[str, list[int]]], dict]] | None = None,
+) -> int | None:
+    """Train the adapter of one variant: from the command line to the files.
 
-class EpochOrder(Sampler):
-    """The order of the rows in each epoch, drawn from the seed and the epoch alone.
-
-    So a run that goes on in a later epoch sees the rows that it would have seen, and so does each of its processes;
-    the library's samplers start again with the first epoch's order, or with one that no other process has.
+    Under torchrun every process runs this function; the first one writes.
 
     Args:
-        lengths: of each row.
-        epoch: tells the current epoch, from 0.
-        group: rows that are to be of like length; None: any.
+        script: the calling script; a change of its code, or of the library's, invalidates checkpoints.
+        description: for --help.
+        read: reads a file of training data: packed blocks or, with ``encode``, records.
+        encode: turns records into rows of tokens, and into counts for the training record; from the tokenizer, the
+            records, model.max_length and the records' file. None: the records are packed blocks, and the option
+            --validation names more of them.
+
+    Returns:
+        The process's exit code: None, or EXIT_DEADLINE if its time was up first.
+
+    Raises:
+        FrugalError: an input is broken, or the loss is not a number.
     """
+    # Arguments
+    on_blocks = encode is None
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--config", required=True, help="the run's settings/training.yaml")
+    parser.add_argument("--base-model", required=True, type=Path, help="folder of the base model")
+    parser.add_argument("--train", required=True, type=Path, help="train.parquet or train.jsonl")
+    if on_blocks:
+        parser.add_argument("--validation", required=True, type=Path, help="validation.parquet")
+        parser.add_argument("--run", type=Path, help="the run's config.yaml; its lengths have to fit the base model")
+    parser.add_argument("--checkpoints", required=True, type=Path, help="folder that outlives a killed run")
+    parser.add_argument("--adapter", required=True, type=Path, help="output folder")
+    parser.add_argument("--history", required=True, type=Path, help="output: losses, CSV")
+    parser.add_argument("--training", required=True, type=Path, help="output: the training record, JSON")
+    args = parser.parse_args()
+    name = run_name(args.adapter.parent)
+    PROGRESS.begin(f"{name}: loading the model")
 
-    def __init__(self, lengths: Sequence[int], seed: int, epoch: Callable[[], int], group: int | None):
-        self.lengths, self.seed, self.epoch, self.group = lengths, seed, epoch, group
+    # Settings
+    run = load_run(args.config, PREFERENCE, LANGUAGE_MODELING)
+    if not on_blocks:
+        check_lengths(args.base_model, lengths(run))
+    elif args.run:  # beside `config`, which does not have the lengths of blocks and of the evaluation
+        check_lengths(args.base_model, lengths(load_run(args.run, LANGUAGE_MODELING)))
+    fused = kernels.enabled()
+    keep_freed_memory(run.training.keep_freed_memory)
 
-    def __len__(self) -> int:
-        return len(self.lengths)
+    # Data
+    rows = read(args.train)
+    validation = read(args.validation) if on_blocks else None
+    longest = max((len(row["input_ids"]) for row in rows), default=0) if on_blocks else 0
+    if run.backend == "unsloth" and longest > run.model.max_length:
+        raise FrugalError(
+            f"model.max_length is {run.model.max_length}, and backend 'unsloth' would cut blocks of {longest} tokens: "
+            "set it to corpus.block_length"
+        )
 
-    def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(self.seed + self.epoch())
-        if self.group is None:
-            return iter(torch.randperm(len(self), generator=generator).tolist())
-        return iter(get_length_grouped_indices(self.lengths, self.group, generator=generator))
+    # Libraries: unsloth patches trl, peft and transformers, so it is imported before them.
+    if run.backend == "unsloth":
+        import unsloth  # noqa: F401
+    else:
+        hide_bitsandbytes(run.model.quantization, run.training.optim)
+    with imports():
+        import frugal.llm.measurement  # noqa: F401  (and with it the trainer, for train_adapter)
+        from frugal.llm.loading import load_base_model, load_tokenizer
+        from frugal.run.checkpoints import EXIT_DEADLINE, DeadlineReached, write_history
 
+    # Device
+    device = choose_device(run.training.gpus)
+    run, choice = resolve_compute_dtype(run, device)
+    PROGRESS.say(f"{name}: computes in {choice}{'' if fused else f', without kernels ({kernels.SWITCH}=off)'}")
 
-class PackedTrainer(SFTTrainer):
-    """TRL's trainer with batches that hold no padding, and a loss that needs no logits of the whole batch."""
+    # Checkpoints: a run with another model, other settings, data or code never continues from them.
+    settings = plain(run, KINDS[run.kind].stages["training"])
+    for key in OBSERVATION:
+        settings["training"].pop(key)
+    inputs = [settings, sha256_file(args.train), sha256_tree([args.base_model]), fused]
+    checkpoints = args.checkpoints / fingerprint(script, inputs)
 
-    def _get_train_sampler(self, train_dataset=None):
-        lengths = [len(row) for row in self.train_dataset["input_ids"]]
-        batch = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
-        group = batch if self.args.train_sampling_strategy == "group_by_length" else None
-        return EpochOrder(lengths, self.args.data_seed, lambda: int(self.state.epoch or 0), group)
+    # Model
+    if run.backend == "unsloth":
+        from frugal.llm.unsloth_backend import load_for_training
 
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        loss = model(**inputs, num_items_in_batch=num_items_in_batch).loss
-        if num_items_in_batch is not None:  # tokens of all processes, whose gradients are averaged
-            loss = loss * self.accelerator.num_processes
-        return loss
+        model, tokenizer = load_for_training(args.base_model, run)
+    else:
+        model, tokenizer = load_base_model(args.base_model, run.model, device), load_tokenizer(args.base_model)
+    counts: dict[str, int] = {}
+    if encode is not None:
+        rows, counts = encode(tokenizer, rows, run.model.max_length, args.train)
 
+    # Training
+    first = int(os.environ.get("RANK", 0)) == 0
+    prepare(run.training.report_to, args.history.parent, checkpoints)
+    try:
+        with exclusive(args.checkpoints, "training") if first else nullcontext():
+            trainer, record = train_adapter(model, tokenizer, rows, run, checkpoints, name, validation)
+    except DeadlineReached as reached:
+        print(f"{reached}; run again to continue", file=sys.stderr)
+        return EXIT_DEADLINE
+    if not first:
+        return None
 
-def lora_config(settings: LoraSettings) -> LoraConfig:
-    return LoraConfig(task_type="CAUSAL_LM", **settings.model_dump())
-
-
-def sft_config(
-    training: TrainingSettings,
-    model: ModelSettings,
-    seed: int,
-    output_dir: Path | str,
-    run_name: str,
-    evaluate: bool = False,
-    packed: bool = True,
-) -> SFTConfig:
-    """TRL's configuration for one run; the keys that Frugal's settings share with it pass straight through."""
-    own = {"deadline_minutes", "gpus", "nodes", "keep_freed_memory", "loss_chunk_tokens", "eval_steps"}
-    own.add("gradient_checkpointing")  # 'selective' is done here
-    every = "no" if not evaluate else "steps" if training.eval_steps else "epoch"
-    return SFTConfig(
-        output_dir=str(output_dir),
-        run_name=run_name,
-        **training.model_dump(exclude=own),
-        gradient_checkpointing=training.gradient_checkpointing is True,
-        max_length=model.max_length,
-        # The frozen weights are in compute_dtype; autocast lets the float32 adapter join their products.
-        bf16=model.compute_dtype == "bfloat16",
-        fp16=model.compute_dtype == "float16",
-        use_cpu=training.gpus == 0,
-        ddp_backend="gloo" if training.gpus == 0 and int(os.environ.get("WORLD_SIZE", 1)) > 1 else None,
-        ddp_find_unused_parameters=False,
-        seed=seed,
-        data_seed=seed,
-        save_strategy="steps",
-        save_total_limit=2,
-        logging_strategy="steps",
-        eval_strategy=every,
-        eval_steps=training.eval_steps,
-        per_device_eval_batch_size=training.per_device_train_batch_size,
-        prediction_loss_only=True,
-        include_num_input_tokens_seen="all" if packed else "non_padding",
-        logging_nan_inf_filter=False,  # a loss that is not a number is to be seen
-        disable_tqdm=True,
-        dataloader_pin_memory=training.gpus > 0,
-        remove_unused_columns=not packed,
-        dataset_kwargs={"skip_prepare_dataset": True} if packed else None,
-    )
-
-
-def make_trainer(
-    model,
-    tokenizer,
-    rows: Rows,
-    validation: Rows | None,
-    lora: LoraSettings | None,
-    arguments: SFTConfig,
-    callbacks: Sequence[TrainerCallback],
-    packed: bool,
-) -> SFTTrainer:
-    """The trainer of a run; an adapter is added to ``model`` unless ``lora`` is None."""
-    trainer_class = PackedTrainer if packed else SFTTrainer
-    trainer = trainer_class(
-        model=model,
-        args=arguments,
-        train_dataset=Dataset.from_list(list(rows)),
-        eval_dataset=Dataset.from_list(list(validation)) if validation else None,
-        processing_class=tokenizer,
-        data_collator=collate if packed else None,
-        peft_config=None if lora is None else lora_config(lora),
-        callbacks=list(callbacks),
-    )
-    trainer.remove_callback(PrinterCallback)
-    for parameter in trainer.model.parameters():
-        # TRL casts the adapter of a 4-bit model to bfloat16, and PEFT resumes it in float32: a run that was
-        # continued would differ. In float32 both are the same, and small updates are not rounded away.
-        if parameter.requires_grad:
-            parameter.data = parameter.data.float()
-    for module in trainer.model.modules():
-        # Without gradients, as in a validation, bitsandbytes would bring 4-bit weights into a layout for inference,
-        # through which no gradient comes back: training would go on and learn nothing.
-        if hasattr(module, "support_avx512bf16_for_cpu"):
-            module.support_avx512bf16_for_cpu = False
-    return trainer
-
-
-@contextmanager
-def ready(trainer: SFTTrainer, training: TrainingSettings, settings: ModelSettings, packed: bool) -> Iterator[None]:
-    """What holds while a trainer trains: the types of products, what is recomputed, and how batches are read."""
-    base = trainer.model.get_base_model() if hasattr(trainer.model, "get_base_model") else trainer.model
-    mixed = settings.compute_dtype != "float32"
-    with (
-        disable_input_dtype_casting(trainer.model, active=mixed),  # see loading.mixed_precision
-        economical_layers(base, training.gradient_checkpointing) if packed else nullcontext(),
-        packed_forward(base, training.loss_chunk_tokens) if packed else nullcontext(),
-    ):
-        yield
+    # Output files
+    save_adapter(trainer.model, tokenizer, args.adapter)
+    losses = (entry for entry in trainer.state.log_history if "loss" in entry or "eval_loss" in entry)
+    write_text(args.history, write_history(losses, HISTORY))
+    if on_blocks:
+        record["blocks"] = record.pop("examples")
+    record |= counts | {"compute_dtype_reason": choice.reason} | ({} if fused else {"kernels": "off"})
+    write_json(args.training, record)
+    shutil.rmtree(args.checkpoints, ignore_errors=True)
+    return None
 
 
 def train_adapter(
     model,
     tokenizer,
-    rows: Rows,
-    lora: LoraSettings | None,
-    training: TrainingSettings,
-    model_settings: ModelSettings,
-    seed: int,
+    rows: list[dict[str, list[int]]],
+    run: AdapterRun,
     checkpoints: Path,
-    run_name: str,
-    validation: Rows | None = None,
-    packed: bool = True,
-) -> tuple[SFTTrainer, dict[str, Any]]:
+    name: str,
+    validation: list[dict[str, list[int]]] | None = None,
+) -> tuple[Any, dict[str, Any]]:
     """Train an adapter on ``model``, from the last good checkpoint in ``checkpoints`` if there is one.
 
     Args:
-        model: a causal language model; an adapter is added unless ``lora`` is None (then it has one).
-        rows: what `frugal.llm.packed.collate` reads.
-        checkpoints: a folder of this run's own, kept between attempts.
-        validation: rows whose loss is measured on the way.
-        packed: batches without padding; False leaves batches and loss to TRL, for a model that unsloth patched.
+        model: a causal language model, frozen; from unsloth, it already has its adapter.
+        rows: as `frugal.llm.packed.collate` reads them.
+        checkpoints: a folder for this run alone, kept between attempts.
+        name: for logs and trackers.
+        validation: rows whose loss is measured during training.
 
     Returns:
         The trainer, and the training record: steps, seconds, speed, memory, losses.
 
     Raises:
         DeadlineReached: the run's time was up first; a checkpoint holds the state.
-        FrugalError: the loss is no longer a number.
+        FrugalError: no row has a loss token, the model's forward pass is not the library's, or the loss is not a
+            number.
     """
-    progress = Progress(run_name, training.deadline_minutes)
-    arguments = sft_config(training, model_settings, seed, checkpoints, run_name, bool(validation), packed)
-    callbacks = [progress, Seal(), Memory(), Heartbeat()]
+    from frugal.llm.forward_check import check_training
+    from frugal.llm.measurement import adapted_modules, adapter_mb, count_loss_tokens, parameter_counts, training_flops
+    from frugal.llm.trainer import MemoryHistory, make_trainer, sft_config, training_mode
+    from frugal.run.checkpoints import Progress, Seal, train_to_the_end
+    from frugal.run.heartbeat import Heartbeat
+    from frugal.run.matmul_peak import native_peak_flops
+
+    # Rows. One without a loss token, such as a block of documents of one token each, teaches nothing.
+    given, loss_tokens = len(rows), [count_loss_tokens([row]) for row in rows]
+    rows = [row for row, count in zip(rows, loss_tokens, strict=True) if count]
+    if len(rows) < given:
+        PROGRESS.say(f"{name}: {given - len(rows)} of {given} training rows have no loss token and are left out")
+    if not rows or (validation and not count_loss_tokens(validation)):
+        part = "validation" if rows else "training"
+        raise FrugalError(f"{name}: no {part} row has a loss token: each document gives one token at most; add text")
+
+    # Trainer
+    training, packed = run.training, run.backend == "transformers"
+    progress = Progress(name, training.deadline_minutes)
+    callbacks = [progress, Seal(), MemoryHistory(), Heartbeat()]
+    arguments = sft_config(run, checkpoints, name, evaluate=bool(validation))
+    lora = run.lora if packed else None
     trainer = make_trainer(model, tokenizer, rows, validation, lora, arguments, callbacks, packed)
-    with trainer.args.main_process_first(local=False):  # one process sets a broken checkpoint aside
-        resume = last_good_checkpoint(checkpoints, trainer.args.world_size)
-    with ready(trainer, training, model_settings, packed):
-        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-    if progress.stopped_by:
-        trainer.accelerator.wait_for_everyone()  # torchrun kills the others, who may still save, when one leaves
-        raise DeadlineReached(progress.stopped_by, trainer.state)
-    return trainer, training_record(trainer, progress, rows, training, model_settings)
 
+    # Forward pass
+    if packed:
+        device = trainer.args.device.type
+        check_training(trainer.model, run.model, rows, lambda: training_mode(trainer, run), device)
 
-def load_for_run(folder: Path, run: AdapterRun, device: str) -> tuple[Any, Any, LoraSettings | None]:
-    """A run's base model and tokenizer; with unsloth the adapter is on the model, and the third is None."""
-    if run.backend == "unsloth":
-        from frugal.llm.unsloth_backend import load_for_training
+    # Loop
+    train_to_the_end(trainer, progress, checkpoints, training_mode(trainer, run))
 
-        checkpointing = run.training.gradient_checkpointing
-        return *load_for_training(str(folder), run.model, run.lora, checkpointing, run.seed), None
-    return load_base_model(folder, run.model, device), load_tokenizer(folder), run.lora
-
-
-class Memory(TrainerCallback):
-    """Adds the memory in use to every line of the history."""
-
-    def on_log(self, args, state, control, logs=None, **kwargs):
-        state.log_history[-1].update(memory_in_use())
-
-
-def training_flops(model, tokens: int, learnt: int, all_weights: bool = False) -> int:
-    """Floating-point operations that training on ``tokens`` needs, of which the next one is learnt for ``learnt``.
-
-    2 for each weight of the layers and token forward, 2 backward, and 2 more where the weights themselves are
-    trained; the output layer's for the learnt tokens only. Attention, norms, the adapter's own and what
-    gradient checkpointing does again are not counted.
-    """
-    output = model.get_output_embeddings().weight
-    shape = model.config
-    head = shape.vocab_size * shape.hidden_size
-    tied = output is model.get_input_embeddings().weight
-    added = sum(p.numel() for name, p in model.named_parameters() if "lora_" in name)
-    # num_parameters counts a 4-bit weight once, where numel() would count its packed bytes.
-    layers = model.num_parameters() - added - head * (1 if tied else 2)
-    return (6 if all_weights else 4) * (layers * tokens + head * learnt)
-
-
-def learnt_tokens(rows: Rows) -> int:
-    """Tokens of the rows that are predicted: all labelled ones but the first of each segment."""
-    return sum(int((collate([row])["labels"] >= 0).sum()) for row in rows)
-
-
-def training_record(
-    trainer: SFTTrainer,
-    progress: Progress,
-    rows: Rows,
-    training: TrainingSettings,
-    model: ModelSettings,
-) -> dict[str, Any]:
-    """What a finished run reports about its training."""
+    # Record
     history, tokens = trainer.state.log_history, trainer.state.num_input_tokens_seen
     losses = [entry["loss"] for entry in history if "loss" in entry]
-    validated = [entry["eval_loss"] for entry in history if "eval_loss" in entry]
-    whole = progress.seconds
-    seconds = whole - sum(entry.get("eval_runtime", 0) for entry in history)
-    share = learnt_tokens(rows) / sum(len(row["input_ids"]) for row in rows)
-    peak = matmul_peak_flops(model.compute_dtype, "cpu" if training.gpus == 0 else "cuda")
-    base = trainer.model.get_base_model()
-    flops = training_flops(base, tokens, int(tokens * share)) / trainer.args.world_size
-    return {
+    eval_losses = [entry["eval_loss"] for entry in history if "eval_loss" in entry]
+    seconds = progress.seconds
+    training_seconds = seconds - sum(entry.get("eval_runtime", 0) for entry in history)
+    loss_share = sum(loss_tokens) / sum(len(row["input_ids"]) for row in rows)
+    peak_flops = native_peak_flops(run.model.compute_dtype, "cpu" if training.gpus == 0 else "cuda")
+    base, processes = trainer.model.get_base_model(), trainer.args.world_size
+    flops = training_flops(base, tokens, int(tokens * loss_share)) / processes
+    return trainer, {
         "steps": trainer.state.global_step,
         "examples": len(rows),
+        "examples_without_loss": given - len(rows),
         "tokens": tokens,
-        "seconds": round(whole, 3),
-        "tokens_per_second": round(tokens / seconds, 2),
+        "seconds": round(seconds, 3),
+        "tokens_per_second": round(tokens / training_seconds, 2),
+        "compute_dtype": run.model.compute_dtype,
         **parameter_counts(trainer.model),
+        "adapted_modules": adapted_modules(trainer.model),
         "adapter_mb": adapter_mb(trainer.model),
         "per_device_train_batch_size": training.per_device_train_batch_size,
         "gradient_accumulation_steps": training.gradient_accumulation_steps,
-        "effective_batch_size": trainer.args.train_batch_size
-        * training.gradient_accumulation_steps
-        * trainer.args.world_size,
+        "effective_batch_size": trainer.args.train_batch_size * training.gradient_accumulation_steps * processes,
         "peak_rss_mb": round(peak_rss_mb(), 1),
         "peak_device_mb": peak_device_mb(),
-        "matmul_peak_share": round(flops / seconds / peak, 4),
+        "matmul_peak_share": round(flops / training_seconds / peak_flops, 4),
         "final_loss": losses[-1],
-        "final_eval_loss": validated[-1] if validated else None,
-        "best_eval_loss": min(validated, default=None),
+        "final_eval_loss": eval_losses[-1] if eval_losses else None,
+        "best_eval_loss": min(eval_losses, default=None),
     }
 
 
-def parameter_counts(model) -> dict[str, int | float]:
-    """Numbers of weights, and the share that is trained."""
-    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    total = model.num_parameters()
-    return {"trainable_parameters": trainable, "parameters": total, "trainable_share": trainable / total}
-
-
-def adapter_mb(model) -> float:
-    """MB (2^20 bytes) of what a run saves: the trained weights, in the types that they have."""
-    return round(sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad) / 2**20, 2)
-
-
-def history_csv(trainer: SFTTrainer) -> str:
-    """Losses as CSV: a row has the training loss or, where it was measured, the validation loss of its step."""
-    rows = (entry for entry in trainer.state.log_history if "loss" in entry or "eval_loss" in entry)
-    return write_history(rows, HISTORY)
-
-
-class StepClock(TrainerCallback):
-    """When each step ended; the first entry is when training began."""
-
-    def __init__(self):
-        self.times: list[float] = []
-
-    def on_train_begin(self, args, state, control, **kwargs):
-        self.times.append(time.perf_counter())
-
-    def on_step_end(self, args, state, control, **kwargs):
-        self.times.append(time.perf_counter())
-
-
-def train_for_measurement(
-    model_folder: Path, blocks: Rows, run: LanguageModelingRun, method: str, steps: int
-) -> dict[str, Any]:
-    """Train for a few steps as `train_adapter` does, and report speed and memory; nothing is saved.
-
-    Call it in a process of its own: peak memory is that of the whole process.
-
-    Args:
-        blocks: as many as ``steps`` batches hold.
-        method: 'full' trains all weights, 'lora' an adapter.
-        steps: the first one, which pays for allocation, counts for speed only where it is the only one.
-    """
-    device = "cuda:0" if run.training.gpus else "cpu"
-    model = load_base_model(model_folder, run.model, device)
-    if method == "full":
-        model.requires_grad_(True)
-    training = run.training.model_copy(
-        update={"max_steps": steps, "warmup_steps": 0, "logging_steps": 1, "report_to": []}
-    )
-    clock = StepClock()
-    lora = run.lora if method == "lora" else None
-    # Nothing is saved, but the trainer makes its folder.
-    with TemporaryDirectory() as folder:
-        arguments = sft_config(training, run.model, run.seed, Path(folder), "measurement")
-        arguments.save_strategy = "no"
-        trainer = make_trainer(model, load_tokenizer(model_folder), blocks, None, lora, arguments, [clock], packed=True)
-        with ready(trainer, training, run.model, packed=True):
-            trainer.train()
-    batch = training.per_device_train_batch_size * training.gradient_accumulation_steps
-    first = 1 if steps > 1 else 0
-    counted = blocks[first * batch : steps * batch]
-    seconds = clock.times[-1] - clock.times[first]
-    tokens = sum(len(block["input_ids"]) for block in counted)
-    peak_rss = peak_rss_mb()  # before the peak of matrix products is measured, which takes memory too
-    base = trainer.model.get_base_model() if method == "lora" else trainer.model
-    flops = training_flops(base, tokens, learnt_tokens(counted), method == "full")
-    peak = matmul_peak_flops(run.model.compute_dtype, device)
-    return {
-        "seconds": round(seconds, 3),
-        "tokens": tokens,
-        "tokens_per_second": round(tokens / seconds, 2),
-        "losses": [entry["loss"] for entry in trainer.state.log_history if "loss" in entry],
-        **parameter_counts(trainer.model),
-        "adapter_mb": adapter_mb(trainer.model),
-        "peak_rss_mb": round(peak_rss, 1),
-        "peak_device_mb": peak_device_mb(),
-        "matmul_peak_share": round(flops / seconds / peak, 4),
-    }
+def save_adapter(model, tokenizer, folder: Path) -> None:
+    """Write the adapter and its tokenizer; atomically."""
+    with atomic_path(folder) as temporary:
+        model.save_pretrained(temporary, safe_serialization=True)
+        tokenizer.save_pretrained(temporary)
+        (temporary / "README.md").unlink(missing_ok=True)  # an empty form; the model card is made from the results
+        config = read_json(temporary / "adapter_config.json")
+        # PEFT keeps a set, in another order each time.
+        write_json(temporary / "adapter_config.json", {**config, "target_modules": sorted(config["target_modules"])})

@@ -1,13 +1,13 @@
-"""The unsloth back end: the same run on a GPU, through unsloth's patched kernels.
+"""The unsloth backend: the same run on a GPU, through unsloth's patched kernels.
 
-Import this module before anything that imports trl, peft or transformers: unsloth patches them.
-The arguments are built by functions of their own, so that a machine without a GPU can check that
-they bind to the signatures in unsloth's source.
+Import unsloth before anything that imports trl, peft or transformers: it patches them. The arguments are built by
+separate functions, so that a machine without a GPU can check that they bind to the signatures in unsloth's source.
 """
 
+from pathlib import Path
 from typing import Any
 
-from frugal.config.llm import LoraSettings, ModelSettings
+from frugal.config.llm import AdapterRun, LoraSettings, ModelSettings
 
 
 def from_pretrained_arguments(folder: str, settings: ModelSettings) -> dict[str, Any]:
@@ -40,12 +40,11 @@ def get_peft_model_arguments(
     }
 
 
-def load_for_training(
-    folder: str, settings: ModelSettings, lora: LoraSettings, gradient_checkpointing: bool, seed: int
-):
+def load_for_training(folder: Path, run: AdapterRun):
     """The base model with a fresh adapter, and its tokenizer, as unsloth prepares them."""
     from unsloth import FastLanguageModel
 
-    model, tokenizer = FastLanguageModel.from_pretrained(**from_pretrained_arguments(folder, settings))
-    arguments = get_peft_model_arguments(lora, settings, gradient_checkpointing, seed)
+    model, tokenizer = FastLanguageModel.from_pretrained(**from_pretrained_arguments(str(folder), run.model))
+    checkpointing = bool(run.training.gradient_checkpointing)
+    arguments = get_peft_model_arguments(run.lora, run.model, checkpointing, run.seed)
     return FastLanguageModel.get_peft_model(model, **arguments), tokenizer

@@ -1,3 +1,3 @@
-"""Recommenders: data path, models, losses, training, evaluation, and the rules that they are held against."""
+"""Recommenders: data path, models, losses, training, evaluation, and the baselines that they are compared with."""
 
-import frugal.libraries  # noqa: F401  (first: it settles how the libraries behave)
+import frugal.run.libraries  # noqa: F401  (first: it settles how the libraries behave)

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from frugal.config.recommenders import AdapterSettings
+from frugal.config.recommendation import AdapterSettings
 from frugal.errors import FrugalError, blaming
 from frugal.files import atomic_path, read_json, write_json
 from frugal.recsys.ilora import CONFIG_FILE, add_ilora, load_ilora, save_ilora

@@ -1,35 +1,19 @@
-"""What the training scripts of both experiments do: from their arguments to a finished model."""
+"""The command line of the training scripts of recommenders."""
 
 import argparse
-import os
-import shutil
-import sys
-from contextlib import nullcontext
 from pathlib import Path
 
-from frugal.config.study import STAGES, plain
-from frugal.errors import FrugalError
-from frugal.files import atomic_path, exclusive, sha256_tree, write_json, write_text
-from frugal.fingerprint import fingerprint
-from frugal.hardware import choose_device, keep_freed_memory
-from frugal.libraries import hide_unused, imports
-from frugal.runs import load_run
-from frugal.tracking import prepare
-
-#: Settings that change how a run is watched, not what it learns: its checkpoints stay good.
-WATCHING = ("deadline_minutes", "logging_steps", "report_to", "threads", "profile_steps")
+from frugal.kinds import RECOMMENDATION
+from frugal.run.hardware import keep_freed_memory
+from frugal.run.libraries import hide_unused, imports
+from frugal.run.outputs import load_run, run_name
+from frugal.run.progress import PROGRESS
 
 
-def train(experiment: str, script: str, description: str) -> int | None:
-    """Train one variant with one seed; continues from its checkpoint if it has one.
+def train(script: str, description: str) -> int | None:
+    """Read the arguments and the settings, and train: see `frugal.recsys.training.train`.
 
-    Under torchrun every process comes through here; the first one writes.
-
-    Returns:
-        The process's exit code: None, or EXIT_DEADLINE where its time was up first.
-
-    Raises:
-        FrugalError: an input is broken, or the loss is no longer a number.
+    The libraries are imported after the settings are known, because these decide which are needed.
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--config", required=True, help="the run's settings/training.yaml")
@@ -42,53 +26,13 @@ def train(experiment: str, script: str, description: str) -> int | None:
     parser.add_argument("--training", required=True, type=Path, help="output: the training record, JSON")
     parser.add_argument("--profile", type=Path, help="folder for the profiler's files")
     args = parser.parse_args()
-    run = load_run(args.config, experiment)
+    name = f"{run_name(args.model.parents[2])} seed {args.seed}"
+    PROGRESS.begin(f"{name}: loading the data and the model")
+    run = load_run(args.config, RECOMMENDATION)
     hide_unused(run.adapter.method)
     keep_freed_memory()
 
     with imports():
         from frugal.recsys import training
-        from frugal.recsys.adapters import add_adapter, save_trained
-        from frugal.recsys.shards import read_split
-        from frugal.recsys.warm_start import describe, read_weights, warm_start
-        from frugal.training import EXIT_DEADLINE, DeadlineReached
 
-    choose_device(run.training.gpus)
-    split = read_split(args.sequences, run.data.fraction)
-    model = training.build_model(run.model, split.item_count, split.user_count, args.seed)
-    report = None
-    if args.warm_start:
-        report = warm_start(model, read_weights(args.warm_start))
-        print(describe(report), file=sys.stderr)
-        if run.adapter.method != "none" and (report["skipped"] or report["missing"]):
-            raise FrugalError(
-                f"{args.warm_start}: does not fit this run's model, and an adapter leaves the rest as it is; give "
-                "both variants the same model and data"
-            )
-    model = add_adapter(model, run.adapter, args.seed)
-
-    # Other settings, data or code never continue from this run's checkpoints.
-    settings = plain(run, STAGES[experiment]["training"])
-    for key in WATCHING:
-        settings["training"].pop(key)
-    inputs = [args.sequences, *([args.warm_start] if args.warm_start else [])]
-    key = fingerprint(script, [settings, args.seed, sha256_tree(inputs)])
-    name = f"{experiment}/{args.model.parents[2].name} seed {args.seed}"
-    first = int(os.environ.get("RANK", 0)) == 0
-    prepare(run.training.report_to, args.history.parent, args.checkpoints / key)
-    try:
-        with exclusive(args.checkpoints, "training") if first else nullcontext():
-            trainer, record = training.train_recommender(
-                model, split, run, args.seed, args.checkpoints / key, name, args.profile
-            )
-    except DeadlineReached as reached:
-        print(f"{reached}; run again to continue", file=sys.stderr)
-        return EXIT_DEADLINE
-    if not first:
-        return None
-    with atomic_path(args.model) as temporary:
-        save_trained(trainer.model, run.adapter, temporary)
-    write_text(args.history, training.history_csv(trainer))
-    write_json(args.training, record | {"warm_start": report})
-    shutil.rmtree(args.checkpoints, ignore_errors=True)
-    return None
+    return training.train(args, run, name, script)

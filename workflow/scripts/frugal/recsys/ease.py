@@ -1,6 +1,5 @@
 """EASE, the shallow linear autoencoder (Steck, 2019, "Embarrassingly Shallow Autoencoders for Sparse Data")."""
 
-import os
 from collections.abc import Iterator
 
 import numpy as np
@@ -8,6 +7,7 @@ import scipy.linalg
 import scipy.sparse
 
 from frugal.errors import FrugalError
+from frugal.run.resources import MB, memory_limit_mb
 
 
 def interaction_matrix(users: np.ndarray, items: np.ndarray, item_count: int) -> scipy.sparse.csr_array:
@@ -27,6 +27,29 @@ def co_occurrences(matrix: scipy.sparse.csr_array, block: int = 512) -> Iterator
         yield rows, (columns[rows] @ matrix).toarray()
 
 
+def ease_bytes(item_count: int) -> int:
+    """Bytes that `fit_ease` holds at its peak: its weights in float64, and a copy in float32."""
+    return 12 * item_count**2
+
+
+def beyond_memory(item_count: int, granted_mb: float | None = None) -> str:
+    """Why EASE over ``item_count`` items cannot be fitted in this process; empty where it can.
+
+    Args:
+        granted_mb: the job's memory, MB (2^20 bytes), where that is less than the machine's or its cgroup's limit.
+    """
+    limits = [limit for limit in (granted_mb, memory_limit_mb()) if limit is not None]
+    if not limits or ease_bytes(item_count) <= min(limits) * MB:
+        return ""
+    return f"not computed: needs {_size(ease_bytes(item_count))} of memory, and has {_size(min(limits) * MB)}"
+
+
+def _size(count: float) -> str:
+    """``3.0 TB`` of 3e12 bytes."""
+    unit, size = ("TB", 1e12) if count >= 1e12 else ("GB", 1e9)
+    return f"{count / size:.1f} {unit}"
+
+
 def fit_ease(users: np.ndarray, items: np.ndarray, item_count: int, regularisation: float = 250.0) -> np.ndarray:
     """Item-item weights from implicit feedback.
 
@@ -40,14 +63,10 @@ def fit_ease(users: np.ndarray, items: np.ndarray, item_count: int, regularisati
         B = I - P diagMat(1 / diag(P)) with P = (X'X + lambda I)^-1, equation 8 of the paper.
 
     Raises:
-        FrugalError: the machine has not the memory, about 12 bytes * item_count^2.
+        FrugalError: it does not fit into the memory, see `beyond_memory`.
     """
-    needed, memory = 12 * item_count**2, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if needed > memory:
-        raise FrugalError(
-            f"EASE over {item_count} items needs {needed / 1e9:.0f} GB of memory and this machine has "
-            f"{memory / 1e9:.0f} GB; use a larger machine or a smaller catalogue"
-        )
+    if reason := beyond_memory(item_count):
+        raise FrugalError(f"EASE over {item_count} items: {reason}; use a larger machine or a smaller catalogue")
     gram = np.empty((item_count, item_count))
     for rows, counts in co_occurrences(interaction_matrix(users, items, item_count)):
         gram[rows] = counts

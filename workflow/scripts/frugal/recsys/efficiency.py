@@ -1,58 +1,63 @@
-"""What training costs: speed and memory of one size of model in one mode, on made-up histories."""
+"""Training speed and memory of one model size in one mode, on synthetic histories."""
 
 import math
 import os
 import statistics
 import time
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 import torch
 
-from frugal.config.recommenders import (
+from frugal.config.recommendation import (
     EPOCH_SAMPLES,
     AdapterSettings,
     EfficiencySettings,
     ModelSettings,
-    RecommenderRun,
+    RecommendationRun,
     TrainingSettings,
 )
 from frugal.errors import FrugalError
-from frugal.hardware import peak_device_mb, peak_rss_mb
 from frugal.recsys.adapters import add_adapter, trainable_counts, unwrap
 from frugal.recsys.batches import Batches
 from frugal.recsys.histories import Histories, Split
 from frugal.recsys.modeling import IGNORED
-from frugal.recsys.training import build_model, make_batches, matmul_share, training_flops
+from frugal.recsys.training import build_model, make_batches
+from frugal.recsys.training_record import matmul_share, training_flops
+from frugal.run.device import is_emulated
+from frugal.run.emulation import matmuls_in_float32
+from frugal.run.hardware import peak_device_mb, peak_rss_mb
 
 ZIPF_EXPONENT = 0.8
 
 
 def zipf_items(count: int, item_count: int, rng: np.random.Generator) -> np.ndarray:
-    """int64, (count,): items in which the n-th is drawn in proportion to n^-ZIPF_EXPONENT, as in a shop."""
+    """int64, (count,): random items, the n-th with a probability proportional to n^-ZIPF_EXPONENT, as in a shop."""
     weights = np.arange(1, item_count + 1) ** -ZIPF_EXPONENT
     return rng.choice(item_count, count, p=weights / weights.sum())
 
 
-def made_up_data(rows: int, length: int, item_count: int, seed: int) -> Split:
-    """A split whose training part has ``rows`` users, each with ``length`` items; nothing is to be predicted."""
+def synthetic_split(rows: int, length: int, item_count: int, seed: int) -> Split:
+    """A split whose training part has ``rows`` users, each with ``length`` items; it has no targets."""
     items = zipf_items(rows * length, item_count, np.random.default_rng(seed)).astype(np.int32)
     nothing = Histories(items[:0], np.zeros(rows + 1, dtype=np.int64))
     return Split(Histories(items, np.arange(rows + 1) * length), nothing, nothing, item_count)
 
 
 def measure(
-    run: RecommenderRun, efficiency: EfficiencySettings, size: str, mode: str, device: str = "cpu"
+    run: RecommendationRun, efficiency: EfficiencySettings, size: str, mode: str, device: str = "cpu"
 ) -> dict[str, Any]:
     """Train for a few steps, as `train_recommender` does, and report a row of measurements.json.
 
     The first step, which pays for allocation and compilation, does not count; speed is that of the median
-    of the others. Call it in a process of its own: peak memory is that of the whole process.
+    of the others. Where the device emulates the mode's dtype, a single step is measured, without warm-up.
+    Call it in a separate process: peak memory is that of the process.
 
     Args:
-        run: what all sizes share; of its adapter only the shape is read, the mode says whether there is one.
+        run: the settings that all sizes share; the mode decides whether its adapter is used.
         size: a key of ``efficiency.sizes``.
-        mode: precision of matrix products, and what is added to it: see `frugal.config.recommenders.Mode`.
+        mode: the precision of matmuls, and an addition to it: see `frugal.config.recommendation.Mode`.
 
     Raises:
         FrugalError: float16 is asked for without a GPU, or the loss is not a number.
@@ -66,25 +71,31 @@ def measure(
     training = run.training.model_copy(update={"per_device_train_batch_size": efficiency.batch_size})
     model = build_model(settings, efficiency.item_count, efficiency.batch_size, seed=1)
     # Each history is one window without padding; a causal one has an item more than it reads.
-    split = made_up_data(efficiency.batch_size, settings.max_length + model.config.causal, efficiency.item_count, 1)
+    split = synthetic_split(efficiency.batch_size, settings.max_length + model.config.causal, efficiency.item_count, 1)
     batches = make_batches(model, split, run.model_copy(update={"model": settings, "training": training}), seed=1)
     model.negatives = run.loss.negatives if run.loss.name == "sampled_softmax" else None
-    model.loss_dtype = getattr(torch, precision)  # whatever loss.precision says: the mode names all products
+    model.loss_dtype = getattr(torch, precision)  # not loss.precision: the mode sets the dtype of all matmuls
     if extra == "compile":
         model.compile_blocks()
     elif extra:
         model = add_adapter(model, AdapterSettings.model_validate({**run.adapter.model_dump(), "method": extra}), 1)
     model.to(device).train()
-    seconds, positions, targets, loss = train_steps(model, batches, training, efficiency.steps, precision, device)
+    emulated = is_emulated(precision, device)
+    steps = (0, 1) if emulated else (1, efficiency.steps)
+    # Compiled code is the library's own, however it emulates.
+    with nullcontext() if extra == "compile" else matmuls_in_float32(device, precision):
+        seconds, positions, targets, loss = train_steps(model, batches, training, *steps, precision, device)
     memory = {"peak_rss_mb": round(peak_rss_mb(), 1), "peak_device_mb": peak_device_mb() if kind == "cuda" else None}
     if not math.isfinite(loss):
         raise FrugalError(f"the loss is {loss}; lower training.learning_rate")
     counts = trainable_counts(model)
-    whole = counts["trainable_share"] == 1
-    flops = training_flops(unwrap(model), positions, targets, batches.mean_length, trainable=whole)
+    flops = training_flops(
+        unwrap(model), positions, targets, batches.mean_length, trainable=counts["trainable_share"] == 1
+    )
     return {
         "size": size,
         "mode": mode,
+        "emulated": emulated,
         "parameters": unwrap(model).parameter_counts()["parameters"],
         **counts,
         "batch_size": efficiency.batch_size,
@@ -100,9 +111,15 @@ def measure(
 
 
 def train_steps(
-    model: torch.nn.Module, batches: Batches, training: TrainingSettings, steps: int, precision: str, device: str
+    model: torch.nn.Module,
+    batches: Batches,
+    training: TrainingSettings,
+    warm_up: int,
+    steps: int,
+    precision: str,
+    device: str,
 ) -> tuple[float, int, float, float]:
-    """One step to warm up, and ``steps`` that count.
+    """Train for ``warm_up`` steps, then measure ``steps`` more.
 
     Returns:
         Seconds of the median step; positions that a step reads; target positions of the mean step; the
@@ -116,7 +133,7 @@ def train_steps(
     )
     scaler = torch.amp.GradScaler(kind, enabled=precision == "float16")
     seconds, targets = [], []
-    for step in range(1 + steps):
+    for step in range(warm_up + steps):
         batch = batches[step, 0]
         started = time.perf_counter()
         batch = {name: value.to(device) for name, value in batch.items()}
@@ -132,4 +149,5 @@ def train_steps(
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - started)
         targets.append(int((batch["labels"] != IGNORED).sum()))
-    return statistics.median(seconds[1:]), batch["input_ids"].numel(), statistics.mean(targets[1:]), loss.item()
+    positions, mean_targets = batch["input_ids"].numel(), statistics.mean(targets[warm_up:])
+    return statistics.median(seconds[warm_up:]), positions, mean_targets, loss.item()

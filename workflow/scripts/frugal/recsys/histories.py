@@ -1,6 +1,7 @@
 """Who has had what, in which order: the one form of data that every recommender here reads."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -9,6 +10,10 @@ from frugal.errors import FrugalError
 
 #: Shorter histories cannot give a training item, a validation target and a test target.
 MIN_LENGTH = 3
+
+Part = Literal["validation", "test"]
+#: Whether a user's history is ranked with the rest of the catalogue, see `Split.keeps_history`.
+History = Literal["exclude", "keep", "auto"]
 
 
 @dataclass(frozen=True)
@@ -64,10 +69,12 @@ class Split:
 
     Attributes:
         train: what models learn from.
-        validation: what is to be predicted after ``train``; chooses when training stops.
-        test: what is to be predicted after ``train`` and ``validation``; measured once.
+        validation: what comes after ``train``; chooses when training stops.
+        test: what comes after ``train`` and ``validation``; measured once.
         item_count: size of the catalogue; ids run from 0 to item_count - 1, with gaps or without.
         ordered: False where the source has no order in time (the shards of MLPerf): positions mean nothing.
+        chosen: which of a user's items in a part are its targets.
+        known_repeats: `repeats` of the whole data, where these are a sample of its users; None: counted here.
     """
 
     train: Histories
@@ -75,19 +82,82 @@ class Split:
     test: Histories
     item_count: int
     ordered: bool = True
+    chosen: Literal["all", "first", "last"] = "all"
+    known_repeats: int | None = None
 
     @property
     def user_count(self) -> int:
         return len(self.train)
 
-    def context(self, part: Literal["validation", "test"]) -> Histories:
+    @cached_property
+    def repeats(self) -> int:
+        """The number of interactions with an item that the same user has in an earlier one, in all parts."""
+        if self.known_repeats is not None:
+            return self.known_repeats
+        keys = np.concatenate([self._keys(part) for part in (self.train, self.validation, self.test)])
+        keys.sort()
+        return int(np.count_nonzero(keys[1:] == keys[:-1]))
+
+    def keeps_history(self, history: History) -> bool:
+        """Whether the items of a user's history are ranked too.
+
+        Where items repeat ("auto"), they have to be: without them a target that is one of them would stand out
+        among the items that remain.
+        """
+        return history == "keep" or (history == "auto" and self.repeats > 0)
+
+    def targets(self, part: Part, history: History = "auto") -> Histories:
+        """The distinct items to be predicted of each user; none of his history, unless that is ranked."""
+        found = self.validation if part == "validation" else self.test
+        if not self.keeps_history(history):
+            found = found.select(~self._in_context(found, part))
+        if self.chosen != "all":
+            at = (found.offsets[:-1] if self.chosen == "first" else found.offsets[1:] - 1)[found.lengths > 0]
+            return found.select(np.isin(np.arange(len(found.items)), at))
+        return found.select(_first(self._keys(found))) if self.repeats else found
+
+    def target_counts(self, part: Part) -> dict[str, int]:
+        """Of the targets of users with a history, the whole of it ranked.
+
+        Returns:
+            targets: their number; repeated: those in the user's own history; cold: those in nobody's ``train``.
+        """
+        found = self.targets(part, "keep")
+        found = found.select((self.context(part).lengths > 0)[found.users])
+        learnt = np.bincount(self.train.items, minlength=self.item_count) > 0
+        return {
+            "targets": len(found.items),
+            "repeated": int(self._in_context(found, part).sum()),
+            "cold": int((~learnt[found.items]).sum()),
+        }
+
+    def _keys(self, histories: Histories) -> np.ndarray:
+        """int64, (interactions,): one number for each user and item."""
+        keys = histories.users
+        keys *= self.item_count
+        keys += histories.items
+        return keys
+
+    def _in_context(self, found: Histories, part: Part) -> np.ndarray:
+        """bool, (interactions,): the user has had the item before ``part``."""
+        if not self.repeats:
+            return np.zeros(len(found.items), dtype=bool)
+        return np.isin(self._keys(found), self._keys(self.context(part)))
+
+    def context(self, part: Part) -> Histories:
         """What is known of each user when ``part`` is to be predicted."""
         return self.train if part == "validation" else self.train.followed_by(self.validation)
 
-    def cases(self, part: Literal["validation", "test"]) -> np.ndarray:
+    def cases(self, part: Part, history: History = "auto") -> np.ndarray:
         """int64, (n,): the users that have something to be predicted, and a history to predict it from."""
-        targets = self.validation if part == "validation" else self.test
-        return np.flatnonzero((targets.lengths > 0) & (self.context(part).lengths > 0))
+        return np.flatnonzero((self.targets(part, history).lengths > 0) & (self.context(part).lengths > 0))
+
+
+def _first(keys: np.ndarray) -> np.ndarray:
+    """bool, (n,): no earlier key is the same."""
+    first = np.zeros(len(keys), dtype=bool)
+    first[np.unique(keys, return_index=True)[1]] = True
+    return first
 
 
 def in_time_order(users: np.ndarray, items: np.ndarray, timestamps: np.ndarray, user_count: int) -> Histories:
@@ -99,8 +169,7 @@ def in_time_order(users: np.ndarray, items: np.ndarray, timestamps: np.ndarray, 
 def leave_one_out(histories: Histories, item_count: int) -> Split:
     """Each user's last item is the test target, the one before it the validation target.
 
-    Users with fewer than three items train only: nothing of theirs is predicted. A target that the user has
-    had before stays a target; evaluation leaves out only the other items of the history.
+    Users with fewer than three items train only: nothing of theirs is predicted.
     """
     lengths = histories.lengths
     position = np.arange(len(histories.items)) - np.repeat(histories.offsets[:-1], lengths)
@@ -109,20 +178,25 @@ def leave_one_out(histories: Histories, item_count: int) -> Split:
 
 
 def global_time(
-    histories: Histories, timestamps: np.ndarray, item_count: int, validation_share: float, test_share: float
+    histories: Histories,
+    timestamps: np.ndarray,
+    item_count: int,
+    validation_share: float,
+    test_share: float,
+    chosen: Literal["all", "first", "last"] = "all",
 ) -> Split:
     """Two moments, the same for all users, cut the interactions: no model sees the future of anyone.
 
-    A user's items between the moments are validation targets, those after the second are test targets,
-    as far as the user had not had them before (a repeated item is left out of its part). Users without
+    A user's items between the moments are the validation part, those after the second the test part. Users without
     anything before a moment are not scored there.
 
     Args:
         timestamps: int64, (interactions,), of ``histories.items``.
+        chosen: which of a user's items in a part are targets.
         validation_share, test_share: shares of the interactions; equal times stay on one side.
 
     Raises:
-        FrugalError: so many times are equal that a part would be empty.
+        FrugalError: a part would be empty because too many timestamps are equal.
     """
     ordered = np.sort(timestamps)
     cuts = [ordered[int(len(ordered) * share)] for share in (1 - validation_share - test_share, 1 - test_share)]
@@ -131,14 +205,15 @@ def global_time(
     for name, part in (("training", ~validation & ~test), ("validation", validation), ("test", test)):
         if not part.any():
             raise FrugalError(f"a split at the times {cuts[0]} and {cuts[1]} leaves no {name} interactions")
-    # A target that is in the history already would be filtered out of every ranking.
-    pair = histories.users * item_count + histories.items
-    first = np.zeros(len(pair), dtype=bool)
-    first[np.unique(pair, return_index=True)[1]] = True
-    train = histories.select(~validation & ~test)
-    return Split(train, histories.select(validation & first), histories.select(test & first), item_count)
+    return _split(histories, validation, test, item_count, chosen)
 
 
-def _split(histories: Histories, validation: np.ndarray, test: np.ndarray, item_count: int) -> Split:
+def _split(
+    histories: Histories,
+    validation: np.ndarray,
+    test: np.ndarray,
+    item_count: int,
+    chosen: Literal["all", "first", "last"] = "all",
+) -> Split:
     parts = (histories.select(keep) for keep in (~validation & ~test, validation, test))
-    return Split(*parts, item_count=item_count)
+    return Split(*parts, item_count=item_count, chosen=chosen)

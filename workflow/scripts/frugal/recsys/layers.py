@@ -10,7 +10,7 @@ from frugal.recsys.configuration import RecommenderConfig
 
 #: Language models use 10,000 for thousands of positions; histories here have tens or hundreds.
 ROTARY_BASE = 100.0
-#: On a CPU, attention over up to so many positions takes whole products: see `attend_to_few`.
+#: On a CPU, attention over up to this number of positions takes full matmuls: see `attend_to_few`.
 FEW_POSITIONS = 64
 
 

@@ -17,7 +17,7 @@ def full_softmax(hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor,
     weights do, because each chunk reads and writes the weights' gradient.
 
     Args:
-        hidden: (positions, d); its type is that of the matrix products.
+        hidden: (positions, d); its dtype is that of the matmuls.
         weight: (items, d).
         bias: (items,).
         targets: int64, (positions,).

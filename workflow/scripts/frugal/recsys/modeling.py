@@ -39,7 +39,7 @@ class RecommenderOutput(ModelOutput):
 class Recommender(PreTrainedModel):
     """A Transformer over a user's items; what the three models have in common.
 
-    Sequences are padded at their end; ``lengths`` says where they end. Any item id may stand there.
+    Sequences are padded at their end; ``lengths`` are the numbers of real items. Any item id may stand there.
     """
 
     config_class = RecommenderConfig
@@ -58,7 +58,7 @@ class Recommender(PreTrainedModel):
         self.item_bias = nn.Parameter(torch.zeros(config.item_count))
         #: How the loss is taken: items drawn for `sampled_softmax`, or None for all of them.
         self.negatives: int | None = None
-        #: The type of the loss's matrix products; its sums and exponentials are in float32.
+        #: The dtype of the loss's matmuls; its sums and exponentials are in float32.
         self.loss_dtype = torch.float32
         #: Called with (embedded, lengths, selected) before the blocks; adapters that look at the sequence set it.
         self.on_embedded = None

@@ -1,4 +1,4 @@
-"""Metrics of rankings, from the ranks of what was to be predicted."""
+"""Ranking metrics, from the ranks of the target items."""
 
 from collections.abc import Iterable
 
@@ -6,22 +6,22 @@ import numpy as np
 
 
 def ranking_metrics(ranks: np.ndarray, offsets: np.ndarray, cutoffs: Iterable[int]) -> dict[str, np.ndarray]:
-    """HR, recall and NDCG at each cut-off, and MRR, of each user.
+    """HR, recall and NDCG at each cut-off, and MRR, for each user.
 
     With one target a user these are the measures of leave-one-out evaluation, where HR equals recall.
 
     Args:
-        ranks: (targets,): the rank of every target, 1 for the first place; a user's ranks are distinct.
+        ranks: (targets,): the rank of every target, 1 for the top; a user's ranks are distinct.
         offsets: int64, (users + 1,): user u has ``ranks[offsets[u]:offsets[u + 1]]``, at least one.
 
     Returns:
         name -> float64, (users,), for a user with m targets:
-        HR@k: 1 if any target is among the first k, else 0.
-        recall@k: the share of the m targets that is among the first k.
-        NDCG@k: the sum of 1 / log2(1 + rank) over the targets among the first k, divided by its largest
-            possible value, which is that of targets on the ranks 1 to min(m, k); binary relevance in the
-            NDCG of Järvelin and Kekäläinen (2002, "Cumulated gain-based evaluation of IR techniques").
-        MRR: 1 / the rank of the best-ranked target, over the full ranking (its mean over users is the MRR).
+        HR@k: 1 if any target is among the top k, else 0.
+        recall@k: the share of the m targets that is among the top k.
+        NDCG@k: the sum of 1 / log2(1 + rank) over the targets among the top k, divided by its largest
+            possible value, that of targets at ranks 1 to min(m, k): NDCG with binary relevance, after
+            Järvelin and Kekäläinen (2002, "Cumulated gain-based evaluation of IR techniques").
+        MRR: the reciprocal rank of the best-ranked target, without a cut-off; its mean over users is the MRR.
     """
     starts, counts = offsets[:-1], np.diff(offsets)
     gains = 1 / np.log2(1 + ranks)

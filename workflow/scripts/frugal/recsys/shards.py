@@ -5,7 +5,9 @@ Layout that `write_shards` makes::
     folder/training/part_000.npz ...     what models learn from
     folder/validation/part_000.npz ...   targets that choose when training stops
     folder/evaluation/part_000.npz ...   targets that are measured once
-    folder/summary.json                  users, items, shards, ordered, rows of each part, and the maker's own facts
+    folder/catalogue.json                the items' ids in the data's own files, and a hash of its users
+    folder/summary.json                  users, items, shards, ordered, which items of a part are targets, rows and
+                                         targets of each part, repeats, and the maker's own facts
 
 Each file has one array, ``arr_0``: int32, (rows, 2), each row a zero-based [user, item]; a user's rows stand in
 the order of time. User u is in shard ``u % shards`` of every part, so the first shards of each part are a sample
@@ -30,9 +32,10 @@ from typing import Any
 
 import numpy as np
 
-from frugal.data.archives import Limits
+from frugal.data.source.archives import Limits
 from frugal.errors import FrugalError, first_line
 from frugal.files import atomic_path, read_json, write_json
+from frugal.recsys.catalogue import CATALOGUE, Catalogue, read_catalogue, write_catalogue
 from frugal.recsys.histories import Histories, Split
 
 PARTS = ("training", "validation", "evaluation")
@@ -63,11 +66,14 @@ DAMAGED = (
 )
 
 
-def write_shards(split: Split, folder: Path, shards: int, about: dict[str, Any]) -> dict[str, Any]:
+def write_shards(
+    split: Split, folder: Path, shards: int, about: dict[str, Any], catalogue: Catalogue | None = None
+) -> dict[str, Any]:
     """Write ``split`` as shards into ``folder``, which appears as a whole; the same split gives the same bytes.
 
     Args:
         about: further facts for summary.json.
+        catalogue: whose numbers the split has; None: the numbers are the ids.
 
     Returns:
         What summary.json holds.
@@ -84,7 +90,10 @@ def write_shards(split: Split, folder: Path, shards: int, about: dict[str, Any])
         "items": split.item_count,
         "shards": shards,
         "ordered": split.ordered,
+        "chosen": split.chosen,
         "rows": {part: len(history.items) for part, history in histories.items()},
+        "repeats": split.repeats,
+        "targets": {"validation": split.target_counts("validation"), "evaluation": split.target_counts("test")},
     }
     with atomic_path(folder) as temporary:
         for part, history in histories.items():
@@ -94,6 +103,7 @@ def write_shards(split: Split, folder: Path, shards: int, about: dict[str, Any])
             for number in range(shards):
                 np.savez(temporary / part / f"part_{number:03}.npz", pairs[shard == number])
         write_json(temporary / "summary.json", summary)
+        write_catalogue(temporary, catalogue or Catalogue.of_numbers(split.item_count))
     return summary
 
 
@@ -111,8 +121,9 @@ def read_split(folder: Path, fraction: float = 1.0) -> Split:
     folder = Path(folder)
     if not 0 < fraction <= 1:
         raise FrugalError(f"{folder}: the fraction of the shards must be above 0 and at most 1, not {fraction}")
+    more = {}
     if (folder / "summary.json").is_file():
-        users, items, shards, ordered = _read_summary(folder / "summary.json")
+        users, items, shards, ordered, more = _read_summary(folder / "summary.json")
         names = [f"part_{number:03}.npz" for number in range(shards)]
         files = {part: [folder / part / name for name in _first(names, fraction)] for part in PARTS}
     else:
@@ -120,7 +131,21 @@ def read_split(folder: Path, fraction: float = 1.0) -> Split:
         users, items = _count_ids([path for paths in files.values() for path in paths])
         print(f"{folder}: MLPerf's shards carry no order in time: positions mean nothing", file=sys.stderr)
     train, validation, test = (_read_histories(files[part], users, items) for part in PARTS)
-    return Split(train, validation, test, items, ordered)
+    return Split(train, validation, test, items, ordered, **more)
+
+
+def shards_catalogue(folder: Path, item_count: int) -> Catalogue:
+    """Whose numbers the shards in ``folder`` have; MLPerf's have no other ids.
+
+    Raises:
+        FrugalError: the shards were made without ids, or have another number of items.
+    """
+    found = read_catalogue(folder)
+    if found is None and not (Path(folder) / "summary.json").is_file():
+        return Catalogue.of_numbers(item_count)
+    if found is None or len(found.items) != item_count:
+        raise FrugalError(f"{folder}: has no {CATALOGUE} with its {item_count} items; make the shards again")
+    return found
 
 
 def open_shard(path: Path) -> np.ndarray:
@@ -197,7 +222,7 @@ def _check_ids(path: Path, pairs: np.ndarray, counts: tuple[int, int]) -> None:
             )
 
 
-def _read_summary(path: Path) -> tuple[int, int, int, bool]:
+def _read_summary(path: Path) -> tuple[int, int, int, bool, dict[str, Any]]:
     try:
         summary = read_json(path)
         users, items, shards, ordered = (summary[key] for key in ("users", "items", "shards", "ordered"))
@@ -205,7 +230,10 @@ def _read_summary(path: Path) -> tuple[int, int, int, bool]:
             raise ValueError
         if not 1 <= shards <= MOST_SHARDS:
             raise ValueError
-        return users, items, shards, bool(ordered)
+        chosen, repeats = summary.get("chosen", "all"), summary.get("repeats")
+        if chosen not in ("all", "first", "last") or not (repeats is None or type(repeats) is int):
+            raise ValueError
+        return users, items, shards, bool(ordered), {"chosen": chosen, "known_repeats": repeats}
     except (ValueError, KeyError, TypeError):
         raise FrugalError(f"{path}: is damaged; run the rule that makes the shards again") from None
 

@@ -10,9 +10,12 @@ from torch import nn
 
 from frugal.config.errors import describe as shown
 from frugal.errors import FrugalError, first_line
+from frugal.recsys.catalogue import CATALOGUE, Catalogue
 
 #: Where training scripts keep the weights in a checkpoint that also holds an optimiser or an epoch.
 SECTIONS = ("state_dict", "model_state_dict", "model")
+#: Weights with a row for each item, or user; BERT4Rec's item embedding has one more, the mask's.
+ITEM_ROWS, USER_ROWS = ("item_embedding.weight", "item_bias"), ("user_embedding.weight",)
 #: DistributedDataParallel puts this before every name.
 PREFIX = "module."
 
@@ -60,6 +63,65 @@ def _named_tensors(content: Any, file: Path) -> dict[str, torch.Tensor]:
     return dict(content)
 
 
+def by_id(
+    model: nn.Module, weights: dict[str, torch.Tensor], old: Catalogue | None, new: Catalogue
+) -> tuple[dict[str, torch.Tensor], dict[str, dict[str, int]]]:
+    """``weights`` with the rows of items and users where the model has those of the same id.
+
+    Rows that the weights lack are the model's own. Users are the same where all of the data set's are, in which case
+    they have the same numbers; else their rows are left out of the weights.
+
+    Args:
+        old, new: whose rows the weights and the model have; None where that is not known.
+
+    Returns:
+        The weights, and "items" and "users" -> the numbers of rows that were "copied", that are "new" to the weights,
+        and that were "left_out" of them; without "users" where the model has none.
+
+    Raises:
+        FrugalError: it is not known whose rows the weights have, or they are not as many as there are ids.
+    """
+    own, weights, counts = model.state_dict(), dict(weights), {}
+    if not any(name in own and name in weights for name in (*ITEM_ROWS, *USER_ROWS)):
+        return weights, counts
+    if old is None:
+        raise FrugalError(
+            f"the weights to start from have no {CATALOGUE} beside them, so nothing shows which item each row of their "
+            "embeddings is: train that model again, or write the file as docs/how-to/own-model.md describes"
+        )
+    places = {name: row for row, name in enumerate(new.items)}
+    found = [(row, places[name]) for row, name in enumerate(old.items) if name in places]
+    pairs = {"items": torch.tensor(found, dtype=torch.int64).reshape(-1, 2)}
+    sizes = {"items": (len(old.items), len(new.items))}
+    for name in USER_ROWS:
+        if name in own and name in weights:
+            shared = min(len(weights[name]), len(own[name])) if old.users and old.users == new.users else 0
+            pairs["users"] = torch.arange(shared)[:, None].expand(-1, 2)
+            sizes["users"] = len(weights[name]), len(own[name])
+            if not shared:
+                del weights[name]
+    for group, names in (("items", ITEM_ROWS), ("users", USER_ROWS)):
+        for name in names:
+            if name not in own or name not in weights or weights[name].shape[1:] != own[name].shape[1:]:
+                continue  # `warm_start` reports it
+            rows, here = pairs[group], sizes[group]
+            more = len(weights[name]) - here[0]
+            if more not in (0, 1) or more != len(own[name]) - here[1]:
+                raise FrugalError(
+                    f"the weights to start from have {len(weights[name])} rows in {name!r}, and {CATALOGUE} beside "
+                    f"them lists {here[0]} {group}: use the file of the same model"
+                )
+            merged = own[name].clone()
+            merged[rows[:, 1]] = weights[name][rows[:, 0]].to(merged.dtype)
+            if more:
+                merged[-1] = weights[name][-1]
+            weights[name] = merged
+    for group, (before, after) in sizes.items():
+        copied = len(pairs[group])
+        counts[group] = {"copied": copied, "new": after - copied, "left_out": before - copied}
+    return weights, counts
+
+
 def warm_start(model: nn.Module, weights: dict[str, torch.Tensor]) -> dict[str, list]:
     """Copy into ``model`` every tensor that has the name and the shape of one of its own.
 
@@ -92,9 +154,14 @@ def warm_start(model: nn.Module, weights: dict[str, torch.Tensor]) -> dict[str, 
     return {"loaded": list(fitting), "skipped": skipped, "missing": [name for name in own if name not in weights]}
 
 
-def describe(report: dict[str, list]) -> str:
+def describe(report: dict[str, Any]) -> str:
     """The report of `warm_start` for a log, several lines."""
     lines = [f"warm start: {len(report['loaded'])} tensors loaded, {len(report['skipped'])} skipped"]
+    lines += [
+        f"  {group:<8} {counts['copied']:,} rows copied by id, {counts['new']:,} new here, "
+        f"{counts['left_out']:,} not in this data"
+        for group, counts in report.get("rows", {}).items()
+    ]
     lines += [f"  loaded   {name}" for name in report["loaded"]]
     lines += [f"  skipped  {entry['name']}: {entry['reason']}" for entry in report["skipped"]]
     lines += [f"  missing  {name}: not in the weights, begins untrained" for name in report["missing"]]

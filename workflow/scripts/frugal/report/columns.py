@@ -1,6 +1,6 @@
 """Columns that the tables of several experiments have in common, and captions that stand over more than one."""
 
-from frugal.report.tables import Column
+from frugal.report.tables import Column, Layout
 
 SYSTEM = Column("system", "System")
 #: The same column where all systems are trained ones.
@@ -26,14 +26,21 @@ TRAINING_COST = (
     "What training cost. Memory is the peak of the process; the share of peak counts 4 operations per weight and "
     "token against a large matrix product on the same machine."
 )
-PROVENANCE = "Where each result comes from: the beginnings of the commit and of the SHA-256 of its inputs."
-SEED = Column("seed", "Seed", "d")
-COMMIT = Column("commit", "Commit")
-SETTINGS = Column("config", "Settings")
-OTHER_INPUTS = Column("inputs", "Other inputs", wraps=0.3)
 MACHINE = (
     Column("processor", "Processor", wraps=0.16),
     Column("cores", "Cores", "d"),
     Column("memory_gb", "Memory, GB", ".0f"),
     Column("gpus", "GPUs", optional=True),
+)
+PROVENANCE = Layout(
+    "Where each result comes from: the beginnings of the commit and of the SHA-256 of its inputs.",
+    (
+        SYSTEM,
+        Column("seed_list", "Seeds", optional=True),
+        Column("commit", "Commit"),
+        Column("config", "Settings", optional=True),
+        Column("inputs", "Other inputs", optional=True, wraps=0.3),
+        *MACHINE,
+    ),
+    keys=2,
 )

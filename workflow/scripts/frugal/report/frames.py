@@ -1,42 +1,34 @@
-"""Rows of tables that every experiment makes in the same way."""
+"""Rows of tables that all kinds of experiments make in the same way."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import pandas as pd
 
-from frugal.report.contents import TABLES
-from frugal.report.results import Results, Run
-from frugal.report.statistics import with_verdicts
+from frugal.report.results import ExperimentResults, Run
 from frugal.report.tables import Column, Layout, Table
+from frugal.stats import Comparison, with_verdicts
+
+Rows = list[dict[str, Any]]
 
 
-def frame(layout: Layout, rows: list[dict[str, Any]]) -> pd.DataFrame:
+def frame(layout: Layout, rows: Rows) -> pd.DataFrame:
     """Rows as a frame that has all columns of the layout, also without any row."""
     columns = [column.name for column in layout.columns]
     known = list(dict.fromkeys([*columns, *(key for row in rows for key in row)]))
     return pd.DataFrame(rows, columns=known)
 
 
-def build(
-    name: str,
-    results: Results,
-    layouts: dict[str, Layout],
-    builders: dict[str, Callable[[Results, str], list[dict[str, Any]]]],
-) -> Table:
-    """A table of an experiment, tests with their verdicts; rows of missing results are there and empty.
-
-    Args:
-        builders: name of a table, without the experiment's name before it -> what makes its rows.
-    """
-    experiment = next(one for one, names in TABLES.items() if name in names)
-    rows = frame(layouts[name], builders[name.removeprefix(f"{experiment}_")](results, experiment))
-    return Table(name, layouts[name], with_verdicts(rows) if "verdict" in rows else rows)
+def build(part: str, experiment: ExperimentResults) -> Table:
+    """A table of an experiment, tests with their verdicts; rows of missing results are there and empty."""
+    layout = experiment.section.LAYOUTS[part]
+    rows = frame(layout, experiment.section.BUILDERS[part](experiment))
+    return Table(f"{experiment.name}_{part}", layout, with_verdicts(rows) if "verdict" in rows else rows)
 
 
-def system_values(run: Run, system: str) -> dict[str, Any]:
-    """What names a run in a table: ``system`` for readers, its folder, and its role."""
-    return {"system": system, "run": run.name, "role": run.role}
+def system_values(run: Run) -> dict[str, Any]:
+    """What names a run in a table: for readers, by its folder, and by its role."""
+    return {"system": run.label, "run": run.name, "role": run.role}
 
 
 def metric_values(run: Run, columns: Iterable[Column]) -> dict[str, Any]:
@@ -52,27 +44,49 @@ def metric_values(run: Run, columns: Iterable[Column]) -> dict[str, Any]:
     return values
 
 
-def provenance_values(run: Run) -> dict[str, Any]:
-    """Commit, settings and machine of a result; empty when there is none."""
-    record = run.provenance
-    if not record:
-        return {}
-    hardware, inputs = record.get("hardware") or {}, record.get("inputs") or {}
+def training_values(run: Run, layout: Layout) -> dict[str, Any]:
+    """A trained run's record for the columns of a layout, and how long it took."""
+    names = [column.name for column in layout.columns if column.name != "system"]
+    return system_values(run) | {name: run.training.get(name) for name in names} | {"minutes": run.minutes}
+
+
+def dataset_of(run: Run) -> str | None:
+    """The data set of a run; a baseline's is that of its experiment's principal run."""
+    source = run.experiment.principal if run.role == "baseline" else run
+    return (source.config or {}).get("dataset") if source else None
+
+
+def compared(principal: Run, other: Run, found: Comparison | None) -> dict[str, Any]:
+    """A row of a table of tests: what the principal run is compared with, and what was found."""
+    names = {"first": principal.label, "second": other.label, "run": other.name, "role": other.role}
+    return names | (vars(found) if found else {})
+
+
+def provenance(experiment: ExperimentResults) -> Rows:
+    """Seeds, commit, inputs and machine of every result."""
+    rows = []
+    for run in experiment.runs:
+        row, record = system_values(run), run.provenance
+        if record:
+            hardware, inputs = record.get("hardware") or {}, record.get("inputs") or {}
+            # In recommendation, what is not trained has no seed but that of its ties.
+            seed = record.get("seed") if experiment.kind.has_base_model else None
+            others = [f"{name} {sha256[:12]}" for name, sha256 in inputs.items() if name != "config"]
+            row |= {
+                "seed_list": ", ".join(map(str, run.seeds or ([] if seed is None else [seed]))) or None,
+                "commit": short_commit(record.get("commit")),
+            }
+            row |= {"config": (inputs.get("config") or "")[:12] or None, "inputs": ", ".join(others) or None}
+            row |= machine_values(hardware)
+        rows.append(row)
+    return rows
+
+
+def machine_values(hardware: dict[str, Any]) -> dict[str, Any]:
+    """A machine in a table."""
     memory = hardware.get("memory_mb")
-    return {
-        "commit": short_commit(record.get("commit")),
-        "config": (inputs.get("config") or "")[:12] or None,
-        "processor": hardware.get("processor"),
-        "cores": hardware.get("cores"),
-        "memory_gb": memory / 1024 if memory else None,
-        "gpus": gpu_names(hardware),
-    }
-
-
-def other_inputs(run: Run) -> str | None:
-    """The inputs of a result but its settings, each with the beginning of its SHA-256; None without any."""
-    inputs = run.provenance.get("inputs") or {}
-    return ", ".join(f"{name} {sha256[:12]}" for name, sha256 in inputs.items() if name != "config") or None
+    values = {name: hardware.get(name) for name in ("processor", "cores")}
+    return values | {"memory_gb": memory / 1024 if memory else None, "gpus": gpu_names(hardware)}
 
 
 def gpu_names(hardware: dict[str, Any]) -> str | None:
@@ -103,13 +117,16 @@ def short_commit(commit: str | None) -> str | None:
     return f"{digits[:12]}{plus}{changes}"
 
 
-def software(runs: list[Run], label: Callable[[Run], str]) -> list[dict[str, Any]]:
+def software(runs: list[Run]) -> list[dict[str, Any]]:
     """Package versions, and the runs that used them: one entry where all used the same."""
     groups: dict[tuple, list[str]] = {}
     for run in runs:
         versions = tuple((run.provenance.get("versions") or {}).items())
         if versions:
-            groups.setdefault(versions, []).append(label(run))
+            groups.setdefault(versions, []).append(run.label)
     return [
         {"systems": systems, "versions": [" ".join(pair) for pair in versions]} for versions, systems in groups.items()
     ]
+
+
+Builder = Callable[[ExperimentResults], Rows]

@@ -2,42 +2,26 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import pandas as pd
 
 from frugal.claims.ledger import write_ledger
 from frugal.files import write_text
-from frugal.report import claims, tables
-from frugal.report.contents import (
-    ACROSS,
-    CLAIMS_FILE,
-    FIGURES,
-    LANGUAGE_MODELS,
-    RECOMMENDERS,
-    REPORT_FORMATS,
-    TABLES,
-)
-from frugal.report.figures import FIGURE_FORMATS
-from frugal.report.language_models import section as language_models
-from frugal.report.movie_preference import section as movie_preference
-from frugal.report.recommenders import section as recommenders
-from frugal.report.results import Missing, Results
+from frugal.report import claims, originals, tables
+from frugal.report.contents import CLAIMS_FILE, FIGURE_FORMATS, REPORT_FORMATS, across
+from frugal.report.frames import software
+from frugal.report.results import ExperimentResults, Missing, Results
 from frugal.report.study import section as study
 from frugal.report.study import threats
+from frugal.report.study.tables import layouts
 from frugal.report.views import VIEWS, Raw, View
 from frugal.report.wording import Tables
 
 TEMPLATES = Path(__file__).parent / "templates"
-#: experiment -> the module that knows its layouts, drawings and text
-SECTIONS = {"movie_preference": movie_preference} | dict.fromkeys(RECOMMENDERS, recommenders)
-SECTIONS |= dict.fromkeys(LANGUAGE_MODELS, language_models)
-#: experiment -> what its templates can name, from results and tables
-CONTEXTS = {"movie_preference": movie_preference.context}
-CONTEXTS |= {experiment: partial(recommenders.context, experiment) for experiment in RECOMMENDERS}
-CONTEXTS |= {experiment: partial(language_models.context, experiment) for experiment in LANGUAGE_MODELS}
+SUBTITLE = "Training Transformers on limited hardware: results, and what they rest on."
 
 
 class Dash(jinja2.ChainableUndefined):
@@ -52,10 +36,10 @@ class Content:
     """What a report is made of.
 
     Attributes:
-        experiments: experiment -> name -> table, of the experiments that the study has; None where it is not there.
+        experiments: experiment -> part -> table; None where its file is not there.
         study: name -> table, of the study as a whole.
-        stated: name -> table, of the claims ledger.
-        notes: what the configuration says of the study's validity.
+        ledger: the claims; None where no experiment reproduces an original.
+        claims: name -> table, of the ledger.
         random_models: base models whose weights are random.
     """
 
@@ -63,48 +47,52 @@ class Content:
     folder: Path
     experiments: dict[str, Tables]
     study: Tables
-    stated: Tables
-    notes: Collection[str] = ()
+    ledger: pd.DataFrame | None
+    claims: Tables
     random_models: Collection[str] = ()
 
 
+def load(results: Results, folder: Path, ledger: pd.DataFrame | None, random_models: Collection[str] = ()) -> Content:
+    """The content of a report whose tables are in ``folder``.
+
+    Raises:
+        FrugalError: a table is there and cannot be read.
+    """
+    experiments = {
+        name: {part: tables.load(f"{name}_{part}", one.section.LAYOUTS[part], folder / "tables") for part in one.tables}
+        for name, one in results.experiments.items()
+    }
+    whole = {name: tables.load(name, layout, folder / "tables") for name, layout in layouts(results).items()}
+    stated = {} if ledger is None else claims.build(ledger)
+    return Content(results, folder, experiments, whole, ledger, stated, random_models)
+
+
 def write_report(
-    results: Results,
-    folder: Path,
-    ledger: pd.DataFrame,
-    notes: Collection[str] = (),
-    random_models: Collection[str] = (),
+    results: Results, folder: Path, ledger: pd.DataFrame | None, random_models: Collection[str] = ()
 ) -> None:
     """Write report.md, .html and .tex into ``folder``, which holds tables/ and figures/; the ledger's tables too.
 
     Args:
-        ledger: one row a claim, as `frugal.claims.ledger.make_ledger` gives it.
-        notes, random_models: see `Content`.
+        ledger: one row a claim, as `frugal.claims.ledger.make_ledger` gives it; None leaves the claims out.
+        random_models: see `Content`.
 
     Raises:
         FrugalError: a result file or a table is there and cannot be read.
     """
-    experiments = {
-        experiment: {name: tables.load(name, SECTIONS[experiment].LAYOUTS[name], folder / "tables") for name in names}
-        for experiment, names in TABLES.items()
-        if results.of(experiment)
-    }
-    whole = {name: tables.load(name, study.LAYOUTS[name], folder / "tables") for name in study.table_names(results)}
-    stated = claims.build(ledger)
-    for table in stated.values():
+    content = load(results, folder, ledger, random_models)
+    for table in content.claims.values():
         tables.save(table, folder / "tables", [])
-    write_ledger(ledger, folder / "tables" / CLAIMS_FILE)
-    content = Content(results, folder, experiments, whole, stated, notes, random_models)
+    if ledger is not None:
+        write_ledger(ledger, folder / "tables" / CLAIMS_FILE)
     for form in REPORT_FORMATS:
         write_text(folder / f"report.{form}", render(content, form))
 
 
 def render(content: Content, form: str) -> str:
     """The report in one format."""
-    results, folder, loaded = content.results, content.folder, content.experiments
-    view = VIEWS[form](folder)
+    results, view = content.results, VIEWS[form](content.folder)
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
+        loader=jinja2.FileSystemLoader([TEMPLATES, TEMPLATES.parent]),
         undefined=Dash,
         finalize=view.finalize,
         trim_blocks=True,
@@ -112,37 +100,55 @@ def render(content: Content, form: str) -> str:
         keep_trailing_newline=True,
     )
     environment.filters |= {"number": number, "raw": Raw}
-    sections = [CONTEXTS[experiment](results, loaded[experiment]) for experiment in loaded]
-    stated = claims.sentences(content.stated["claims"].frame)
+    sections = [_section(experiment, content) for experiment in results.experiments.values()]
+    stated = [] if content.ledger is None else claims.sentences(content.ledger)
     markdown = environment.get_template("report.md.j2").render(
-        study=results.study,
-        format=form,
         results=results,
         code=view.code,
         link=view.link,
+        folded=view.folded,
         side_by_side=view.side_by_side,
-        table=lambda name: _table(name, content, view),
-        figure=lambda name: _figure(name, content, view),
-        missing=lambda experiment, *needs: _missing(results.missing(experiment, needs), view),
+        table=lambda name, it=None: _table(name, it, content, view),
+        figure=lambda part, it: _figure(part, it["experiment"], content.folder, view),
+        missing=lambda it, *needs: _missing(it["experiment"].missing(needs), view),
         sections=sections,
-        abstract=study.abstract(results, sections, content.study, stated),
-        across=[name for name in content.study if name in ACROSS.values()],
+        abstract=study.abstract(sections, content.study, stated),
+        across=[name for one in results.experiments if (name := across(one)) in content.study],
         comparisons=study.comparisons(results, content.study),
-        threats=threats.of_the_study(results, loaded, content.notes),
-        threats_of=lambda it: threats.of_experiment(results, it["name"], loaded[it["name"]], content.random_models),
+        threats=threats.of_the_study(results, content.experiments),
         claims=stated,
-        datasets={name: results.summary(name) for experiment in loaded for name in results.datasets(experiment)},
+        datasets={name: one.summary(name) for one in results.experiments.values() for name in one.datasets},
     )
-    title = f"Frugal: the {results.study} study"
+    title = f"Frugal: the {results.name} study"
     if form == "md":
         return view.page(markdown, title, SUBTITLE, None)
     # The page itself is not Markdown: what it prints has been escaped for its format before.
     pages = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), keep_trailing_newline=True)
-    template = pages.get_template(f"page.{form}.j2")
-    return view.page(markdown, title, SUBTITLE, template)
+    return view.page(markdown, title, SUBTITLE, pages.get_template(f"page.{form}.j2"))
 
 
-SUBTITLE = "Training Transformers on limited hardware: results, and what they rest on."
+def _section(experiment: ExperimentResults, content: Content) -> dict[str, Any]:
+    """What the templates know of one experiment, as `it`."""
+    section, principal = experiment.section, experiment.principal
+    loaded, original = content.experiments[experiment.name], originals.load(experiment.reproduces)
+    return {
+        "experiment": experiment,
+        "name": experiment.name,
+        "kind": experiment.kind.name,
+        "title": experiment.title,
+        "reproduces": experiment.reproduces,
+        "original": original.FACTS if hasattr(original, "FACTS") else None,
+        "parts": experiment.tables,
+        "headline": section.headline(experiment, loaded),
+        "findings": section.findings(experiment, loaded),
+        "config": principal.config or {},
+        "compute_dtype": principal.compute_dtype,
+        "principal": principal.label,
+        "software": software(experiment.runs),
+        "threats": threats.of_experiment(experiment, loaded, content.random_models),
+        **section.context(experiment, loaded),
+        **(original.context(experiment, loaded) if hasattr(original, "context") else {}),
+    }
 
 
 def number(value: object, form: str = ",d") -> str:
@@ -152,26 +158,28 @@ def number(value: object, form: str = ",d") -> str:
     return tables.format_value(value, form)
 
 
-def _table(name: str, content: Content, view: View) -> Raw:
+def _table(name: str, it: dict[str, Any] | None, content: Content, view: View) -> Raw:
+    """A table of an experiment by its part, or one of the study's or the ledger's by its name."""
     results = content.results
-    groups = content.experiments | {"study": content.study, "claims": content.stated}
-    group, table = next((group, tables[name]) for group, tables in groups.items() if name in tables)
+    if it is not None:
+        experiment = it["experiment"]
+        table, path = content.experiments[experiment.name][name], f"{experiment.name}_{name}"
+        needed = experiment.missing(table.layout.needs) if table else []
+    elif name in content.claims:
+        table, path, needed = content.claims[name], name, []
+    else:
+        table, path, needed = content.study[name], name, study.missing(name, results)
     if table is None:
-        return view.missing(Missing(f"tables/{name}.csv", results.command("tables")))
-    if group == "claims":
-        return view.table(table, [])
-    if group == "study":
-        return view.table(table, study.missing(name, results))
-    return view.table(table, results.missing(group, table.layout.needs))
+        return view.missing(Missing(f"tables/{path}.csv", results.command("tables")))
+    return view.table(table, needed)
 
 
-def _figure(name: str, content: Content, view: View) -> Raw:
-    results = content.results
-    if not all((content.folder / "figures" / f"{name}.{extension}").exists() for extension in FIGURE_FORMATS):
-        return view.missing(Missing(f"figures/{name}", results.command("figures")))
-    experiment = next(one for one, names in FIGURES.items() if name in names)
-    drawing = SECTIONS[experiment].DRAWINGS[name]
-    return view.figure(name, drawing.caption, results.missing(experiment, drawing.needs))
+def _figure(part: str, experiment: ExperimentResults, folder: Path, view: View) -> Raw:
+    name = f"{experiment.name}_{part}"
+    if not all((folder / "figures" / f"{name}.{extension}").exists() for extension in FIGURE_FORMATS):
+        return view.missing(Missing(f"figures/{name}", experiment.study.command("figures")))
+    drawing = experiment.section.DRAWINGS[part]
+    return view.figure(name, drawing.caption, experiment.missing(drawing.needs))
 
 
 def _missing(missing: list[Missing], view: View) -> Raw:

@@ -5,26 +5,27 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, Self
 
 import pandas as pd
 import yaml
 
+from frugal.config.originals import Original, load_originals
+from frugal.config.yaml_files import read_yaml
 from frugal.errors import FrugalError, first_line
-from frugal.report.contents import LANGUAGE_MODELS, RECOMMENDERS
-from frugal.report.study.others import check_others
+from frugal.kinds import BASE, KINDS
+from frugal.report.contents import EFFICIENCY, LADDER, RATINGS, data_files, section_of
+from frugal.report.study.others import check_others, found_runs
 
 BASELINE = "baseline_"
-#: The run that an experiment's comparisons are about, where it is not called like the experiment.
-PRINCIPAL = {"movie_preference": "tuned"} | dict.fromkeys(LANGUAGE_MODELS, "tuned")
-#: Speed and memory by size and mode, of an experiment that measures them.
-EFFICIENCY = "efficiency/measurements.json"
-#: The memory ladder: memory and speed with each saving of memory.
-LADDER = "ladder/measurements.json"
-#: What people said of the answers to prompts; only where filled rating sheets are named.
-RATINGS = "rating/ratings.json"
 SHEET = "rating/sheet.html"
+#: Files of an experiment as messages call them.
+WORDS = {EFFICIENCY: "measurements of efficiency", LADDER: "measurements of the memory ladder", RATINGS: "ratings"}
+#: What is beside the runs: of the data sets, of a trained run's blocks.
+PREPARED = ("summary.json", "manifest.parquet", "blocks.json")
 
 
 @dataclass(frozen=True)
@@ -35,34 +36,32 @@ class Missing:
     command: str
 
 
-class Run:
-    """One row of results: the untuned model, a trained variant, or a rule (a baseline without a Transformer)."""
+def _part(name: str) -> Any:
+    """A property of `Run`: a part of its record."""
+    return property(lambda run: (run.record or {}).get(name) or {})
 
-    def __init__(self, folder: Path, experiment: str, name: str):
-        self.folder, self.experiment, self.name = folder, experiment, name
+
+class Run:
+    """One row of results: the untuned model, a trained variant, or a baseline.
+
+    Attributes:
+        files: what a complete study has of it, below its folder.
+        label: its name in tables and figures.
+    """
+
+    def __init__(self, experiment: "ExperimentResults", name: str, files: Iterable[str]):
+        self.experiment, self.name, self.files = experiment, name, list(files)
+        self.folder = experiment.folder / name
+        self.label: str = section_of(experiment.kind).LABELS.get(name, name)
 
     @property
     def role(self) -> str:
-        """What kind of system it is: rule, untuned or trained."""
-        return "rule" if self.name.startswith(BASELINE) else "untuned" if self.name == "base" else "trained"
-
-    def expects(self, file: str) -> bool:
-        """Whether a complete study has this file for this run."""
-        if self.role == "rule":
-            return file in ("metrics.json", "predictions.parquet")
-        if self.experiment in RECOMMENDERS:
-            return file != "examples.jsonl"
-        if self.experiment in LANGUAGE_MODELS and file in ("predictions.parquet", "examples.jsonl"):
-            return False
-        return self.role == "trained" or file != "history.csv"
+        """What kind of system it is: baseline, untuned or trained."""
+        return "baseline" if self.name.startswith(BASELINE) else "untuned" if self.name == BASE else "trained"
 
     def paths(self, file: str) -> list[Path]:
-        """Where a complete study has this file of this run: nowhere, in its folder, or in one a seed."""
-        if not self.expects(file):
-            return []
-        if self.experiment in RECOMMENDERS and file == "history.csv":
-            return [self.folder / "seeds" / str(seed) / file for seed in self.seeds]
-        return [self.folder / file]
+        """Where a complete study has this file of this run: nowhere, in its folder, or in one for each seed."""
+        return [self.folder / path for path in self.files if Path(path).name == file]
 
     @property
     def seeds(self) -> list[int]:
@@ -74,41 +73,31 @@ class Run:
         """The whole of metrics.json."""
         return _read(self.folder / "metrics.json", _json_object)
 
-    @property
-    def metrics(self) -> dict[str, float]:
-        return (self.record or {}).get("metrics") or {}
+    # Parts of metrics.json, empty where it lacks them: `std` is over seeds, `by_seed` has each one's metrics, `sampled`
+    # those among sampled negatives.
+    metrics, intervals, std, by_seed, sampled, training, provenance = map(
+        _part, ("metrics", "intervals", "std", "by_seed", "sampled", "training", "provenance")
+    )
 
     @property
-    def intervals(self) -> dict[str, list[float]]:
-        return (self.record or {}).get("intervals") or {}
+    def left_out(self) -> str:
+        """Why it was not scored; empty where it was."""
+        return (self.record or {}).get("left_out") or ""
 
     @property
-    def std(self) -> dict[str, float]:
-        """Standard deviations over seeds; empty for one seed."""
-        return (self.record or {}).get("std") or {}
+    def compute_dtype(self) -> str | None:
+        """The type of its matmuls: of the training, or of the evaluation where nothing was trained."""
+        return self.training.get("compute_dtype") or self.provenance.get("compute_dtype")
 
     @property
-    def by_seed(self) -> dict[str, dict[str, float]]:
-        """seed -> its metrics."""
-        return (self.record or {}).get("by_seed") or {}
-
-    @property
-    def sampled(self) -> dict[str, float]:
-        """Metrics of the targets among sampled negatives."""
-        return (self.record or {}).get("sampled") or {}
-
-    @property
-    def training(self) -> dict[str, Any]:
-        return (self.record or {}).get("training") or {}
+    def dtype_reason(self) -> str | None:
+        """Why it computed in that type."""
+        return self.training.get("compute_dtype_reason") or self.provenance.get("compute_dtype_reason")
 
     @property
     def minutes(self) -> float | None:
         """How long training took; None where it is not known."""
         return self.training["seconds"] / 60 if "seconds" in self.training else None
-
-    @property
-    def provenance(self) -> dict[str, Any]:
-        return (self.record or {}).get("provenance") or {}
 
     @cached_property
     def config(self) -> dict[str, Any] | None:
@@ -127,8 +116,8 @@ class Run:
     @cached_property
     def histories(self) -> dict[int, pd.DataFrame]:
         """seed -> its training: step, seconds, ..., NDCG@10 on validation; seeds without a file are left out."""
-        files = zip(self.seeds, self.paths("history.csv"), strict=True)
-        return {seed: _read(path, pd.read_csv) for seed, path in files if path.exists()}
+        paths = {int(path.parent.name): path for path in self.paths("history.csv") if path.exists()}
+        return {seed: _read(path, pd.read_csv) for seed, path in paths.items()}
 
     @cached_property
     def predictions(self) -> pd.DataFrame | None:
@@ -151,163 +140,145 @@ class Run:
         return _read(self.folder / "answers.jsonl", _json_lines)
 
 
-class Results:
-    """The runs that a study expects, in the order of its tables, and the data that they used."""
+class ExperimentResults:
+    """The runs that an experiment expects, in the order of its tables, and the data that they used.
 
-    def __init__(
-        self,
-        root: Path | str,
-        study: str,
-        runs: Iterable[str],
-        data: Path | str = "data",
-        configfile: str | None = None,
-        efficiency: Iterable[str] = (),
-        ladder: Iterable[str] = (),
-        compare: dict[str, Path | str] | None = None,
-    ):
-        """
-        Args:
-            root: the study's folder below results/.
-            runs: `experiment/name` of every run that a complete study has.
-            data: the folder that holds prepared/.
-            configfile: the study's configuration, to be named in commands.
-            efficiency: the experiments that measure speed and memory by size and mode.
-            ladder: the experiments that measure the memory ladder.
-            compare: name -> folder of other studies' results, which are set beside these.
+    Attributes:
+        files: what a complete study has beside its runs, below the experiment's folder.
+        tables, figures: the parts of the names of its tables and figures.
+        original: what config/originals.yaml states of the original that it reproduces; None where it reproduces none.
+    """
 
-        Raises:
-            FrugalError: a run is not written as experiment/name.
-        """
-        self.root, self.study, self.data, self.configfile = Path(root), study, Path(data), configfile
-        self.efficiency, self.ladder = set(efficiency), set(ladder)
-        self.compare = {name: Path(folder) for name, folder in (compare or {}).items()}
-        self.runs = []
-        for run in runs:
-            experiment, _, name = run.partition("/")
-            if not experiment or not name or "/" in name:
-                raise FrugalError(f"--runs: '{run}' must be experiment/name, such as movie_preference/base")
-            self.runs.append(Run(self.root / experiment / name, experiment, name))
+    def __init__(self, study: "Results", name: str, entry: dict[str, Any]):
+        self.study, self.name, self.folder = study, name, study.root / name
+        self.kind, self.title, self.reproduces = KINDS[entry["kind"]], entry["title"], entry["reproduces"]
+        self.original: Original | None = load_originals()[self.reproduces] if self.reproduces else None
+        self.files, self.datasets = list(entry["files"]), list(entry["datasets"])
+        self.tables, self.figures = list(entry["tables"]), list(entry["figures"])
+        self.runs = [Run(self, run, files) for run, files in entry["runs"].items()]
+        self.principal = self.find(entry["principal"]) or next(iter(self.trained), None)
 
-    def of(self, experiment: str) -> list[Run]:
-        """The runs of one experiment."""
-        return [run for run in self.runs if run.experiment == experiment]
+    @property
+    def section(self) -> ModuleType:
+        """The module of its kind's section: layouts, drawings, text."""
+        return import_module(f"{self.kind.section}.section")
 
-    def trained(self, experiment: str) -> list[Run]:
-        return [run for run in self.of(experiment) if run.role == "trained"]
+    @property
+    def trained(self) -> list[Run]:
+        return [run for run in self.runs if run.role == "trained"]
 
-    def find(self, experiment: str, name: str) -> Run | None:
-        return next((run for run in self.of(experiment) if run.name == name), None)
-
-    def principal(self, experiment: str) -> Run | None:
-        """The run that the comparisons are about, or else the first trained one."""
-        name = PRINCIPAL.get(experiment, experiment)
-        return self.find(experiment, name) or next(iter(self.trained(experiment)), None)
-
-    def datasets(self, experiment: str) -> list[str]:
-        """Names of the data sets that the runs' configurations state, each once."""
-        names = [(run.config or {}).get("dataset") for run in self.of(experiment)]
-        return list(dict.fromkeys(name for name in names if name))
+    def find(self, name: str) -> Run | None:
+        return next((run for run in self.runs if run.name == name), None)
 
     def summary(self, dataset: str) -> dict[str, Any]:
         """What the preparation counted in a data set; empty when it is not there."""
-        path = self.data / "prepared" / dataset / "summary.json"
-        return _read(path, _json_object) or {}
+        return _read(self.study.data / "prepared" / dataset / "summary.json", _json_object) or {}
 
     def manifest(self, dataset: str) -> pd.DataFrame | None:
         """One row a source document: document, title, pages, pages_skipped, characters, status, reason."""
-        return _read(self.data / "prepared" / dataset / "manifest.parquet", pd.read_parquet)
+        return _read(self.study.data / "prepared" / dataset / "manifest.parquet", pd.read_parquet)
 
     def blocks(self, run: Run) -> dict[str, Any]:
         """Counts of the documents, tokens and blocks of each part that a run trains and is tested on."""
-        return _read(self._blocks_path(run), _json_object) or {}
+        path = self.study.data / "blocks" / self.study.name / self.name / run.name / "blocks.json"
+        return _read(path, _json_object) or {}
 
-    def _blocks_path(self, run: Run) -> Path:
-        return self.data / "blocks" / self.study / run.experiment / run.name / "blocks.json"
+    def read(self, file: str) -> dict[str, Any]:
+        """One of `files`: what was measured, or what people said of the answers; empty when it is not there."""
+        return _read(self.folder / file, _json_object) or {}
 
-    def measurements(self, experiment: str, file: str = EFFICIENCY) -> dict[str, Any]:
-        """What was measured by size and mode, or by rung (`LADDER`), and the machine; empty when it was not."""
-        return _read(self.root / experiment / file, _json_object) or {}
-
-    def ratings(self, experiment: str) -> dict[str, Any]:
-        """What people said of the answers; empty while nobody has."""
-        return _read(self.root / experiment / RATINGS, _json_object) or {}
-
-    def expects_ratings(self, experiment: str) -> bool:
-        """Whether the settings name filled rating sheets."""
-        return any(run.section("rating").get("sheets") for run in self.of(experiment))
-
-    def missing(self, experiment: str, needs: Iterable[str], only_trained: bool = False) -> list["Missing"]:
+    def missing(self, needs: Iterable[str], only_trained: bool = False) -> list[Missing]:
         """The expected files that are not there; more than three become one entry.
 
-        ``needs`` names files that every run has, `base/<file>` of one run, `summary.json` or
-        `manifest.parquet` of the data sets, `blocks.json` of the trained runs, the measurements of
-        efficiency or of the ladder, or the ratings.
+        ``needs`` names files that every run has, `base/<file>` of one run, files of the data (`PREPARED`), or of
+        the experiment (`files`).
         """
-        whole = {
-            EFFICIENCY: (experiment in self.efficiency, "measurements of efficiency"),
-            LADDER: (experiment in self.ladder, "measurements of the memory ladder"),
-            RATINGS: (self.expects_ratings(experiment), "ratings"),
-        }
         expected = {}
         for need in needs:
             only, _, file = need.rpartition("/")
-            if file in ("summary.json", "manifest.parquet"):
-                names = self.datasets(experiment)
-                expected |= {self.data / "prepared" / name / file: f"{file} of {name}" for name in names}
-            elif need in whole:
-                asked, what = whole[need]
-                expected |= {self.root / experiment / need: f"{what} ({experiment})"} if asked else {}
-            elif file == "blocks.json":
-                expected |= {self._blocks_path(run): f"{file} of {run.name}" for run in self.trained(experiment)}
+            if file in PREPARED:
+                paths = [self.study.data / path for path in data_files(self.study.described, self.name)]
+                found = [path for path in paths if path.name == file]
+                expected |= {path: f"{file} of {path.parent.name}" for path in found}
+            elif need in WORDS:
+                expected |= {self.folder / need: f"{WORDS[need]} ({self.name})"} if need in self.files else {}
             else:
-                runs = self.trained(experiment) if only_trained else self.of(experiment)
-                runs = [run for run in runs if only in ("", run.name)]
+                runs = [run for run in (self.trained if only_trained else self.runs) if only in ("", run.name)]
                 expected |= {path: _told(path, run) for run in runs for path in run.paths(file)}
         absent = {path: what for path, what in expected.items() if not path.exists()}
         if len(absent) > 3:
-            return [Missing(", ".join(absent.values()), self.command(experiment))]
-        return [Missing(what, self.command(path.as_posix())) for path, what in absent.items()]
+            return [Missing(", ".join(absent.values()), self.study.command(self.name))]
+        return [Missing(what, self.study.command(path.as_posix())) for path, what in absent.items()]
+
+
+class Results:
+    """What a study leaves behind, and what it should: the experiments by name, in the order of its configuration.
+
+    Args:
+        root: the study's folder below results/.
+        described: what its study.yaml holds, as `frugal.report.contents.describe` gives it.
+        data: the folder that holds prepared/ and blocks/.
+    """
+
+    def __init__(self, root: Path | str, described: dict[str, Any], data: Path | str = "data"):
+        self.root, self.data, self.described = Path(root), Path(data), described
+        self.name: str = described["study"]
+        self.options: str | None = described.get("options")
+        settings = described.get("report") or {}
+        self.notes: list[str] = settings.get("threats") or []
+        self.compare = {name: Path(folder) for name, folder in (settings.get("compare") or {}).items()}
+        self.experiments = {
+            name: ExperimentResults(self, name, entry) for name, entry in described["experiments"].items()
+        }
+
+    @classmethod
+    def read(cls, path: Path, data: Path | str = "data") -> Self:
+        """The results beside a study.yaml.
+
+        Raises:
+            FrugalError: the file is not there or holds no study, or a folder to compare with holds no results.
+        """
+        again = f"delete it and run `snakemake {path}`"
+        if not path.exists():
+            raise FrugalError(f"{path}: there is no such file; run `snakemake {path}`")
+        try:
+            results = cls(path.parent, read_yaml(path), data)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise FrugalError(f"{path}: does not describe a study ({first_line(error)}); {again}") from None
+        check_others(results.compare, results.root, results.described)
+        return results
+
+    @property
+    def runs(self) -> list[Run]:
+        return [run for experiment in self.experiments.values() for run in experiment.runs]
+
+    @cached_property
+    def others(self) -> dict[str, "Results"]:
+        """The other studies by the names that the configuration gives them: the experiments that this one has too."""
+        found = {}
+        for name, folder in self.compare.items():
+            entries = {
+                experiment: entry | {"runs": dict.fromkeys(runs, ())}
+                for experiment, entry in self.described["experiments"].items()
+                if (runs := found_runs(folder, experiment))
+            }
+            found[name] = Results(folder, {"study": name, "experiments": entries})
+        return found
 
     def command(self, target: str) -> str:
         """The command that makes a file or a named target."""
-        configfile = f"--configfile {self.configfile} -- " if self.configfile else ""
-        return f"snakemake {configfile}{target}"
+        options = f"{self.options} -- " if self.options else ""
+        return f"snakemake {options}{target}"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options that say where a study's results are."""
-    parser.add_argument("--results", required=True, type=Path, help="the study's folder: results/<study>")
-    parser.add_argument("--study", required=True, help="the study's name")
-    parser.add_argument(
-        "--runs", required=True, nargs="+", metavar="EXPERIMENT/NAME", help="every expected run, in order"
-    )
-    parser.add_argument("--data", default=Path("data"), type=Path, help="the folder that holds prepared/")
-    parser.add_argument(
-        "--efficiency", default=[], nargs="+", metavar="EXPERIMENT", help="experiments that measure speed and memory"
-    )
-    parser.add_argument(
-        "--ladder", default=[], nargs="+", metavar="EXPERIMENT", help="experiments that measure the memory ladder"
-    )
-    parser.add_argument(
-        "--compare", default=[], nargs="+", metavar="NAME=FOLDER", help="other studies' results, to be set beside these"
-    )
-    parser.add_argument("--configfile", help="the study's configuration, for the commands that are printed")
-
-
-def from_arguments(args: argparse.Namespace) -> Results:
-    """The results that the options name.
-
-    Raises:
-        FrugalError: a folder to compare with is not one of results, or a run is not written as experiment/name.
-    """
-    compare = dict(entry.partition("=")[::2] for entry in args.compare)
-    check_others(compare, args.results)
-    shared = (args.results, args.study, args.runs, args.data, args.configfile, args.efficiency, args.ladder)
-    return Results(*shared, compare)
+    parser.add_argument("--study", required=True, type=Path, help="results/<study>/study.yaml; its results beside it")
+    parser.add_argument("--data", default=Path("data"), type=Path, help="the folder that holds prepared/ and blocks/")
 
 
 def _told(path: Path, run: Run) -> str:
-    """A run's file in words: `history.csv of ssept, seed 2`."""
+    """A run's file in words: `history.csv of wide, seed 2`."""
     return f"{path.name} of {run.name}" + (f", seed {path.parent.name}" if path.parent != run.folder else "")
 
 

@@ -61,6 +61,10 @@ class View:
         alternative = caption.split(",")[0].split(".")[0]
         return self._with_missing(f"![{self.text(alternative)}](figures/{name}.svg)\n\n{title}", missing)
 
+    def folded(self, summary: str, block: str) -> Raw:
+        """A block that only those see who ask for it, where the format can hide it."""
+        return Raw(block)
+
     def side_by_side(self, passages: list[dict[str, str]]) -> Raw:
         """Passages of text (system, text) that are to be compared."""
         return Raw("\n".join(f"- **{self.text(one['system'])}:** {self.text(one['text'])}" for one in passages))
@@ -107,6 +111,10 @@ class HtmlView(View):
         button = f'<button type="button" class="enlarge" hidden aria-label="Enlarge figure {name}">Enlarge</button>'
         card = f'<div class="card">{inline_svg(svg, name, caption)}</div>\n<figcaption>{text} {button}</figcaption>'
         return self._with_missing(self.raw(f'<figure id="{name}">\n{card}\n</figure>'), missing)
+
+    def folded(self, summary: str, block: str) -> Raw:
+        opening = self.raw(f"<details><summary>{escape.html(summary)}</summary>")
+        return Raw("\n\n".join([opening, block, self.raw("</details>")]))
 
     def side_by_side(self, passages: list[dict[str, str]]) -> Raw:
         """Beside each other where the screen is wide enough, else below each other."""

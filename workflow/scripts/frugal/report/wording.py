@@ -2,9 +2,10 @@
 
 import pandas as pd
 
-from frugal.report.statistics import verdict
 from frugal.report.tables import Table, format_value
+from frugal.stats import verdict
 
+#: The part of a table's name that follows its experiment's -> the table; None where its file is not there.
 Tables = dict[str, Table | None]
 
 
@@ -23,17 +24,12 @@ def row_of(frame: pd.DataFrame, **wanted: str) -> pd.Series | None:
     return None if frame.empty else frame.iloc[0]
 
 
-def by_name(tables: Tables, experiment: str) -> dict[str, pd.DataFrame]:
-    """The rows of each table, by its name without the experiment's."""
-    return {name.removeprefix(f"{experiment}_"): rows_of(tables, name) for name in tables}
-
-
-def best_rule(rows: pd.DataFrame, metric: str) -> pd.Series | None:
+def best_baseline(rows: pd.DataFrame, metric: str) -> pd.Series | None:
     """Of the baselines without a Transformer the one that does best; None where no one's metric is known."""
     if rows.empty:
         return None
-    rules = rows[(rows["role"] == "rule") & rows[metric].notna()]
-    return None if rules.empty else rules.loc[rules[metric].astype(float).idxmax()]
+    baselines = rows[(rows["role"] == "baseline") & rows[metric].notna()]
+    return None if baselines.empty else baselines.loc[baselines[metric].astype(float).idxmax()]
 
 
 def known(row: pd.Series | None, *names: str) -> bool:
@@ -59,10 +55,10 @@ def difference(row: pd.Series, form: str = "+.3f") -> str:
     return f"{found} (difference {bounds}, {_p(row['p_holm'])} after Holm)"
 
 
-def told_apart(found: str, other: str) -> str:
-    """A verdict as the predicate of a sentence: ``is better than EASE``, ``was not told apart from EASE``."""
-    words = {"better": "is better than", "worse": "is worse than", "no difference found": "was not told apart from"}
-    return f"{words[found]} {other}"
+def compared_with(found: str, other: str) -> str:
+    """A verdict as the predicate of a sentence, such as ``is better than EASE``."""
+    words = {"better": "is better than", "worse": "is worse than"}
+    return f"{words.get(found, 'does not differ significantly from')} {other}"
 
 
 def duration(minutes: float) -> str:
@@ -80,3 +76,21 @@ def beginning(text: str, letters: int) -> str:
 
 def _p(value: float) -> str:
     return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
+
+
+def count(number: int, noun: str) -> str:
+    """``3 questions``, ``1 question``."""
+    return f"{number:,d} {noun}{'' if number == 1 else 's'}"
+
+
+def resolution(row: pd.Series | None, against: str, form: str) -> list[str]:
+    """How small a difference the test could not have detected."""
+    if not known(row, "difference_lower", "difference_upper"):
+        return []
+    half = (row["difference_upper"] - row["difference_lower"]) / 2
+    if not half:
+        return []
+    return [
+        f"The interval of the difference from {against} reaches {format_value(half, form)} to either side: with this "
+        "number of cases, smaller differences cannot be detected."
+    ]

@@ -9,16 +9,17 @@ it would where the file was made: changed settings or code run again, nothing el
 
 import os
 import time
-from base64 import urlsafe_b64decode
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from frugal.errors import FrugalError, first_line
 from frugal.files import read_json, sha256_tree, write_json
+from frugal.private.snakemake import NOTES as FOLDER
+from frugal.private.snakemake import noted_outputs, timed_file
 
-#: Snakemake's notes: a JSON file for each output, named by its path in base 64.
-NOTES = Path(".snakemake/metadata")
+#: Snakemake's notes on each output.
+NOTES = Path(".snakemake") / FOLDER
 #: Seconds by which a file's time may differ from the time that Snakemake noted for it.
 TOLERANCE = 1e-3
 
@@ -35,8 +36,8 @@ class Job(NamedTuple):
 def record_jobs(target: Path, folders: Sequence[Path]) -> None:
     """Write what Snakemake knows of every output in ``folders`` to ``target``, with a hash of each output."""
     jobs = {
-        str(output): Job(sha256_tree([output]), file, read_json(NOTES / file))._asdict()
-        for output, file in sorted(_noted())
+        str(output): Job(sha256_tree([output]), str(file), read_json(NOTES / file))._asdict()
+        for output, file in sorted(noted_outputs(NOTES))
         if output.exists() and any(output.is_relative_to(folder) for folder in folders)
     }
     write_json(target, jobs)
@@ -67,7 +68,7 @@ def _restore(output: Path, job: Job) -> bool:
     write_json(notes, job.notes)
     # A clock that is behind would otherwise make what is written next look older than this.
     moment = int(min(job.notes["endtime"], time.time()) * 1e9)
-    os.utime(_timed(output), ns=(moment, moment))
+    os.utime(timed_file(output), ns=(moment, moment))
     return True
 
 
@@ -77,20 +78,4 @@ def _made_here(output: Path, notes: Path) -> bool:
         ended = read_json(notes)["endtime"]
     except (OSError, ValueError, KeyError):
         return False
-    return abs(_timed(output).stat().st_mtime - ended) < TOLERANCE
-
-
-def _timed(output: Path) -> Path:
-    """The file that holds an output's time: of a folder, the one that Snakemake puts into it."""
-    stamp = output / ".snakemake_timestamp"
-    return stamp if stamp.exists() else output
-
-
-def _noted() -> Iterator[tuple[Path, str]]:
-    """Every output that Snakemake has notes on, and the name of the file that holds them."""
-    for path in NOTES.rglob("*"):
-        if path.is_file():
-            file = path.relative_to(NOTES)
-            # A long name is cut into folders, all but the last of them marked.
-            name = "".join(part.removeprefix("@") for part in file.parts)
-            yield Path(urlsafe_b64decode(name).decode()), str(file)
+    return abs(timed_file(output).stat().st_mtime - ended) < TOLERANCE

@@ -1,4 +1,4 @@
-"""The three stages of dvc.yaml: the rules that each may run, and the files that it makes and needs.
+"""The stages of dvc.yaml that run Snakemake: the rules that each may run, and the files that it makes and needs.
 
 The graph is Snakemake's. A stage names the part of it that may run, so that a report can never start a training.
 """
@@ -6,14 +6,13 @@ The graph is Snakemake's. A stage names the part of it that may run, so that a r
 from dataclasses import dataclass
 from pathlib import Path
 
-from frugal.config.base import Settings
-from frugal.config.registry import kind_of, load_models
-from frugal.config.study import BASE, RECOMMENDERS, RUN_MODELS, load_study, resolve
-from frugal.config.yaml_files import read_yaml
+from frugal.config.sources import source_kind
+from frugal.config.study import Study
 from frugal.errors import FrugalError
+from frugal.kinds import BASE, LANGUAGE_MODELING, PREFERENCE, RECOMMENDATION
 from frugal.report.contents import REPORT_FORMATS
 
-#: stage -> its rules; every rule of the workflow is in exactly one.
+#: stage -> its rules; every rule of the workflow is in exactly one, those named after experiments in `train`.
 RULES = {
     "data": (
         "data",
@@ -24,13 +23,12 @@ RULES = {
         "prepare_model",
     ),
     "train": (
-        *RUN_MODELS,
         "preflight",
         "check_machine",
         "write_run_config",
         "make_preference_pairs",
-        "train_movie_preference",
-        "evaluate_movie_preference",
+        "train_preference",
+        "evaluate_preference",
         "score_preference_baselines",
         "partition_interactions",
         "train_recommender",
@@ -45,7 +43,17 @@ RULES = {
         "read_ratings",
         "describe_adapter",
     ),
-    "report": ("all", "tables", "figures", "report", "make_tables", "plot_figures", "write_report", "compile_report"),
+    "report": (
+        "all",
+        "describe_study",
+        "tables",
+        "figures",
+        "report",
+        "make_tables",
+        "plot_figures",
+        "write_report",
+        "compile_report",
+    ),
 }
 #: Rules that a report is always made anew by: file times say nothing after a checkout.
 REPORT_JOBS = ("make_tables", "plot_figures", "write_report")
@@ -53,85 +61,80 @@ REPORT_JOBS = ("make_tables", "plot_figures", "write_report")
 
 @dataclass(frozen=True)
 class VersionedStudy:
-    """A study's name and its resolved runs: experiment -> variant -> settings, the untrained base models included."""
+    """A study as DVC versions it."""
 
-    name: str
-    runs: dict[str, dict[str, Settings]]
-
-    @classmethod
-    def load(cls, configfile: Path) -> "VersionedStudy":
-        """Read a study.
-
-        Raises:
-            FrugalError: the configuration is faulty.
-        """
-        data = read_yaml(configfile)
-        study = load_study(data, str(configfile))
-        runs = {
-            experiment: {
-                variant: resolve(data, experiment, variant, str(configfile))
-                for variant in (
-                    *([] if experiment in RECOMMENDERS else [BASE]),
-                    *getattr(study, experiment).variants,
-                )
-            }
-            for experiment in RUN_MODELS
-        }
-        return cls(study.study, runs)
+    study: Study
 
     @property
     def results(self) -> Path:
-        return Path("results") / self.name
+        return Path("results") / self.study.name
 
     @property
     def datasets(self) -> list[str]:
-        return sorted({run.dataset for runs in self.runs.values() for run in runs.values()})
+        runs = [run for experiment in self.study.experiments.values() for run in experiment.runs.values()]
+        return sorted({run.dataset for run in runs})
 
     @property
     def base_models(self) -> list[str]:
-        experiments = [name for name in self.runs if name not in RECOMMENDERS]
-        return sorted({run.base_model for name in experiments for run in self.runs[name].values()})
+        experiments = [one for one in self.study.experiments.values() if one.kind.has_base_model]
+        return sorted({run.base_model for experiment in experiments for run in experiment.runs.values()})
 
     def trained_models(self) -> list[Path]:
         """The folder of every adapter and every model that the study trains."""
         return [
-            self.results / experiment / variant / part
-            for experiment, runs in self.runs.items()
-            for variant, run in runs.items()
+            self.results / name / variant / part
+            for name, experiment in self.study.experiments.items()
+            for variant, run in experiment.runs.items()
             if variant != BASE
-            for part in ([f"seeds/{seed}/model" for seed in run.seeds] if experiment in RECOMMENDERS else ["adapter"])
+            for part in (
+                ["adapter"] if experiment.kind.has_base_model else [f"seeds/{seed}/model" for seed in run.seeds]
+            )
         ]
 
     def jobs_file(self, stage: str) -> Path:
         """Where a stage's jobs are recorded."""
         return self.results / "dvc" / f"jobs-{stage}.json"
 
+    def code_file(self, stage: str) -> Path:
+        """Where the hashes of a stage's code are."""
+        return self.results / "dvc" / f"code-{stage}.json"
+
+    def prepared(self) -> list[Path]:
+        """What trainings read beside the prepared data sets, of the kinds that the study has."""
+        name, of_kind = self.study.name, self.study.of_kind
+        folders = [Path("data/sequences")] if of_kind(RECOMMENDATION) else []
+        folders += [Path("data/pairs") / name] if of_kind(PREFERENCE) else []
+        return folders + ([Path("data/blocks") / name] if of_kind(LANGUAGE_MODELING) else [])
+
+    def rules(self, stage: str) -> list[str]:
+        """The rules that may run in a stage."""
+        return [*RULES[stage], *(self.study.experiments if stage == "train" else ())]
+
     def outputs(self, stage: str) -> list[Path]:
         """What Snakemake makes in a stage; dvc.yaml has the same. A report's PDF depends on what is installed."""
         if stage == "data":
             return [Path("data/raw"), Path("data/prepared"), Path("data/models")]
         if stage == "train":
-            prepared = [Path("data/sequences"), Path("data/pairs") / self.name, Path("data/blocks") / self.name]
-            return prepared + [self.results / experiment for experiment in self.runs]
+            return self.prepared() + [self.results / experiment for experiment in self.study.experiments]
         names = ["tables", "figures", *(f"report.{format}" for format in REPORT_FORMATS)]
         return [self.results / "report" / name for name in names]
 
-    def targets(self, stage: str, models: Path = Path("config/models.yaml")) -> list[str]:
+    def targets(self, stage: str) -> list[str]:
         """What Snakemake is asked for in a stage."""
         if stage == "data":
-            table = load_models(models)
-            downloaded = [name for name in self.base_models if "random" not in map(kind_of, table[name].sources)]
+            models = self.study.models
+            downloaded = [name for name in self.base_models if "random" not in map(source_kind, models[name].sources)]
             return ["data", "models", *(f"data/raw/{name}" for name in [*self.datasets, *downloaded])]
         if stage == "train":
-            return [*self.runs, *map(str, self.trained_models())]
+            return [*self.study.experiments, *map(str, self.trained_models())]
         return ["report"]
 
     def report_needs(self) -> list[Path]:
         """What has to be here for the report, trained models and the records of all jobs included; no raw data."""
         return [
             *(Path("data/prepared") / name for name in self.datasets),
-            Path("data/blocks") / self.name,
-            *(self.results / experiment for experiment in self.runs),
+            *(folder for folder in self.prepared() if folder.is_relative_to("data/blocks")),
+            *(self.results / experiment for experiment in self.study.experiments),
             self.jobs_file("data"),
             self.jobs_file("train"),
         ]

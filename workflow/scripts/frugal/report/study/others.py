@@ -4,25 +4,28 @@ Snakemake looks into their folders when it starts; this module therefore imports
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from frugal.config.yaml_files import read_yaml
 from frugal.errors import FrugalError, first_line
-from frugal.report.contents import TABLES
 
 #: What every metrics.json has.
 PARTS = ("metrics", "provenance")
 
 
-def check_others(compare: dict[str, str], own: Path | str) -> list[str]:
+def check_others(compare: Mapping[str, Path | str], own: Path | str, described: dict[str, Any]) -> list[str]:
     """The files that a comparison reads, of all folders in their order.
 
     Args:
         compare: name -> folder of a study's results, as `report.compare` states it.
         own: the folder of the study whose report it is.
+        described: its experiments, as `frugal.report.contents.describe` gives them.
 
     Raises:
-        FrugalError: a folder is not there, holds no results, holds others than this version writes, or is ``own``.
+        FrugalError: a folder is not there, is ``own``, or holds no results of these experiments or others than this
+            version writes.
     """
     files = []
     for name, folder in compare.items():
@@ -33,38 +36,35 @@ def check_others(compare: dict[str, str], own: Path | str) -> list[str]:
             raise FrugalError(f"{where}: this is the study itself; name the folder of another one")
         if name == Path(own).name:
             raise FrugalError(f"{where}: this study is called {name} itself; give the other one another name")
-        runs = found_runs(path)
+        experiments = described["experiments"]
+        runs = {path / one / run: entry["kind"] for one, entry in experiments.items() for run in found_runs(path, one)}
         if not runs:
             raise FrugalError(
-                f"{where}: holds no results, that is no <experiment>/<run>/metrics.json; copy all of a study's folder "
-                "below results/, or take the entry out"
+                f"{where}: holds no results of this study's experiments, that is no <experiment>/<run>/metrics.json "
+                f"of {', '.join(experiments)}; copy all of a study's folder below results/, or take the entry out"
             )
-        for run in runs:
-            _check(path / run / "metrics.json", where)
-            files += [str(file) for file in (path / run / "metrics.json", path / run / "config.yaml") if file.exists()]
+        for run, kind in runs.items():
+            _check(run, kind, where)
+            files += [str(file) for file in (run / "metrics.json", run / "config.yaml") if file.exists()]
     return files
 
 
-def compared_experiments(compare: dict[str, Path | str]) -> list[str]:
+def compared_experiments(compare: Mapping[str, Path | str], described: dict[str, Any]) -> list[str]:
     """The experiments that any of the folders has results of."""
-    runs = [run for folder in compare.values() for run in found_runs(Path(folder))]
-    return [experiment for experiment in TABLES if any(run.startswith(f"{experiment}/") for run in runs)]
+    return [one for one in described["experiments"] if any(found_runs(folder, one) for folder in compare.values())]
 
 
-def found_runs(folder: Path) -> list[str]:
-    """`experiment/run` of every result in a study's folder: rules first, then the untuned model, the others by name."""
+def found_runs(folder: Path | str, experiment: str) -> list[str]:
+    """Every run with results in a study's folder: baselines first, then the untuned model, the others by name."""
 
     def place(run: str) -> tuple[bool, bool, str]:
         return not run.startswith("baseline_"), run != "base", run
 
-    return [
-        f"{experiment}/{run}"
-        for experiment in TABLES
-        for run in sorted((path.parent.name for path in (folder / experiment).glob("*/metrics.json")), key=place)
-    ]
+    return sorted((path.parent.name for path in (Path(folder) / experiment).glob("*/metrics.json")), key=place)
 
 
-def _check(path: Path, where: str) -> None:
+def _check(run: Path, kind: str, where: str) -> None:
+    path = run / "metrics.json"
     try:
         record: Any = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -74,4 +74,11 @@ def _check(path: Path, where: str) -> None:
         raise FrugalError(
             f"{where}: {path}: has no {' and no '.join(lacking)}, so another version or another program wrote it; make "
             "it again with this version, or take the entry out"
+        )
+    settings = run / "config.yaml"
+    other = read_yaml(settings).get("kind", kind) if settings.exists() else kind
+    if other != kind:
+        raise FrugalError(
+            f"{where}: {settings}: is of the kind '{other}', and this study's experiment of that name of '{kind}'; "
+            "give one of them another name, or take the entry out"
         )

@@ -4,43 +4,28 @@ from typing import Any
 
 import pandas as pd
 
-from frugal.report.contents import ACROSS, RECOMMENDERS, STUDY_TABLES, TABLES
+from frugal.report.contents import STUDY_TABLES
+from frugal.report.contents import across as across_name
 from frugal.report.results import Missing, Results
-from frugal.report.study.layouts import LAYOUTS, SCORES, TITLES
-from frugal.report.study.others import compared_experiments
-from frugal.report.study.tables import build
+from frugal.report.study.tables import layouts
 from frugal.report.tables import format_value
 from frugal.report.wording import Tables, duration, known, row_of, rows_of
-
-__all__ = ["LAYOUTS", "abstract", "build", "comparisons", "missing", "table_names"]
-
-#: What one sentence compares where two studies have the same settings; the first score of a table is too coarse here.
-PRINCIPAL_SCORE = {experiment: scores[0] for experiment, scores in SCORES.items()}
-PRINCIPAL_SCORE |= {experiment: SCORES[experiment][1] for experiment in RECOMMENDERS}
-
-
-def table_names(results: Results) -> list[str]:
-    """The study's own tables: costs and machines, and one for each experiment that other studies have too."""
-    experiments = [one for one in compared_experiments(results.compare) if results.of(one)]
-    return [*STUDY_TABLES, *(ACROSS[experiment] for experiment in experiments)]
 
 
 def missing(name: str, results: Results) -> list[Missing]:
     """The result files that one of these tables lacks, of all experiments that it is about."""
-    experiments = {one: ACROSS[one] == name or name in STUDY_TABLES for one in TABLES}
-    needs, only_trained = LAYOUTS[name].needs, name == "efficiency"
-    found = [results.missing(one, needs, only_trained) for one, about in experiments.items() if about]
-    return [entry for entries in found for entry in entries]
+    needs, only_trained = layouts(results)[name].needs, name == "efficiency"
+    about = [one for one in results.experiments.values() if name in (*STUDY_TABLES, across_name(one.name))]
+    return [entry for experiment in about for entry in experiment.missing(needs, only_trained)]
 
 
-def abstract(results: Results, sections: list[dict[str, Any]], tables: Tables, claims: list[str]) -> dict[str, Any]:
+def abstract(sections: list[dict[str, Any]], tables: Tables, claims: list[str]) -> dict[str, Any]:
     """The study in a few sentences.
 
     Returns:
-        opening: what was trained, and what it cost; findings: title -> one sentence; claims: the ledger's counts.
+        opening: what was trained, and what it cost; claims: the ledger's counts.
     """
-    headlines = {section["title"]: section["headline"] for section in sections}
-    return {"opening": _cost(rows_of(tables, "efficiency"), len(headlines)), "findings": headlines, "claims": claims[0]}
+    return {"opening": _cost(rows_of(tables, "efficiency"), len(sections)), "claims": claims[:1]}
 
 
 def _cost(efficiency: pd.DataFrame, experiments: int) -> str:
@@ -62,12 +47,12 @@ def _cost(efficiency: pd.DataFrame, experiments: int) -> str:
 def comparisons(results: Results, tables: Tables) -> list[str]:
     """For each experiment's principal run, the other studies against this one."""
     found = []
-    for experiment in dict.fromkeys(run.experiment for run in results.runs):
-        rows, principal = rows_of(tables, ACROSS[experiment]), results.principal(experiment)
-        own = row_of(rows, run=principal.name if principal else "", study=results.study)
+    for experiment in results.experiments.values():
+        rows, principal = rows_of(tables, across_name(experiment.name)), experiment.principal
+        own = row_of(rows, run=principal.name, study=results.name)
         if own is None:
             continue
-        score = PRINCIPAL_SCORE[experiment]
+        score = experiment.section.COMPARED
         for _, other in rows[(rows["run"] == own["run"]) & (rows["study"] != own["study"])].iterrows():
             parts = []
             if known(own, "per_second") and known(other, "per_second", "device"):
@@ -80,5 +65,5 @@ def comparisons(results: Results, tables: Tables) -> list[str]:
                 parts.append(f"{score.label} {shown[0]} against {shown[1]}, with {settings}")
             if parts:
                 studies = f"{other['study']} against {own['study']}"
-                found.append(f"{TITLES[experiment]}, {own['system']}, {studies}: {'; '.join(parts)}.")
+                found.append(f"{experiment.title}, {own['system']}, {studies}: {'; '.join(parts)}.")
     return found

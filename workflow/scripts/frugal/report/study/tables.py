@@ -1,49 +1,51 @@
 """The tables of the study as a whole: what training cost, the machines, and other studies beside this one."""
 
+from dataclasses import replace
 from typing import Any
 
-from frugal.report.contents import ACROSS, LANGUAGE_MODELS, RECOMMENDERS
-from frugal.report.frames import frame, gpu_names, machine, machine_key, metric_values, system_values
-from frugal.report.language_models import tables as language_models
-from frugal.report.movie_preference import tables as movie_preference
-from frugal.report.recommenders import tables as recommenders
-from frugal.report.results import Results, Run
-from frugal.report.study.layouts import LAYOUTS, SCORES, TITLES
-from frugal.report.study.others import found_runs
-from frugal.report.tables import Table
+from frugal.report.contents import across as across_name
+from frugal.report.frames import (
+    Rows,
+    frame,
+    machine,
+    machine_key,
+    machine_values,
+    metric_values,
+    system_values,
+)
+from frugal.report.results import ExperimentResults, Results, Run
+from frugal.report.study.layouts import LAYOUTS
+from frugal.report.study.layouts import across as across_layout
+from frugal.report.tables import Layout, Table
 
-LABELS = {"movie_preference": movie_preference.label} | dict.fromkeys(RECOMMENDERS, recommenders.label)
-LABELS |= dict.fromkeys(LANGUAGE_MODELS, language_models.label)
-#: The hardware that the original write-ups name.
-ORIGINAL_GPUS = {
-    "movie_preference": "RTX 3090, 24 GB",
-    "ssept": "not named",
-    "bert4rec": "A100, V100 and L4",
-    "wikitext": "T4 of Google Colab",
-    "climate": "H100",
-}
-Rows = list[dict[str, Any]]
+
+def layouts(results: Results) -> dict[str, Layout]:
+    """Name -> layout: costs and machines, and one for each experiment that other studies have too."""
+    shared = dict.fromkeys(name for other in results.others.values() for name in other.experiments)
+    ordered = [experiment for name, experiment in results.experiments.items() if name in shared]
+    found = LAYOUTS | {across_name(experiment.name): across_layout(experiment) for experiment in ordered}
+    if any(experiment.original for experiment in results.experiments.values()):
+        caption = f"{LAYOUTS['machines'].caption} Below them is the hardware that the original write-ups name."
+        found["machines"] = replace(LAYOUTS["machines"], caption=caption)
+    return found
 
 
 def build(name: str, results: Results) -> Table:
     """`efficiency`, `machines`, or `across_<experiment>`; rows of missing results are there and empty."""
+    layout = layouts(results)[name]
     builders = {"efficiency": efficiency, "machines": machines}
-    builders |= {table: lambda results, one=experiment: across(results, one) for experiment, table in ACROSS.items()}
-    return Table(name, LAYOUTS[name], frame(LAYOUTS[name], builders[name](results)))
-
-
-def label(run: Run) -> str:
-    """A run as its experiment's tables call it."""
-    return LABELS[run.experiment](run)
+    if name in builders:
+        return Table(name, layout, frame(layout, builders[name](results)))
+    return Table(name, layout, frame(layout, across(results.experiments[name.removeprefix(across_name(""))])))
 
 
 def cost(run: Run) -> dict[str, Any]:
     """What training a run cost: device, weights, minutes, speed, memory; of a run that trained nothing the device."""
     record, hardware = run.training, run.provenance.get("hardware") or {}
     names = ("parameters", "trainable_parameters", "trainable_share", "peak_rss_mb", "peak_device_mb")
-    speed = "target_positions_per_second" if run.experiment in RECOMMENDERS else "tokens_per_second"
+    speed = run.experiment.section.SPEED[0]
     values = {name: record.get(name) for name in (*names, "matmul_peak_share")}
-    values |= {"minutes": run.minutes, "per_second": record.get(speed)}
+    values |= {"minutes": run.minutes, "per_second": record.get(speed), "compute_dtype": run.compute_dtype}
     if hardware:
         values["device"] = machine(hardware, on_gpu=record.get("peak_device_mb") is not None)
     return values
@@ -54,7 +56,7 @@ def efficiency(results: Results) -> Rows:
     rows = []
     for run in (run for run in results.runs if run.role == "trained"):
         seeds = len(run.training.get("by_seed") or {})
-        row = system_values(run, label(run)) | {"experiment": TITLES[run.experiment]}
+        row = system_values(run) | {"experiment": run.experiment.title}
         rows.append(row | {"trainings": seeds or 1 if run.training else None} | cost(run))
     return rows
 
@@ -67,55 +69,55 @@ def machines(results: Results) -> Rows:
         for run in study.runs:
             hardware = run.provenance.get("hardware") or {}
             if hardware:
-                values = {key: hardware.get(key) for key in ("processor", "cores")}
-                values |= {"memory_gb": _gigabytes(hardware), "gpus": gpu_names(hardware) or "none"}
-                row = found.setdefault(machine_key(hardware), values | {"titles": [], "results": 0})
-                row["titles"].append(TITLES[run.experiment])
+                values = machine_values(hardware) | {"instructions": hardware.get("instructions")}
+                values["gpus"] = values["gpus"] or "none"
+                row = found.setdefault(machine_key(hardware), values | {"titles": [], "types": [], "results": 0})
+                row["titles"].append(run.experiment.title)
+                row["types"] += [f"{run.compute_dtype} ({run.dtype_reason})"] if run.dtype_reason else []
                 row["results"] += 1
         # A study without any result is a row of its own, and missing.
-        rows += [
-            row | {"study": name, "original": "no", "experiments": ", ".join(dict.fromkeys(row.pop("titles", [])))}
-            for row in found.values() or [{}]
-        ]
-    present = {run.experiment for study in studies(results).values() for run in study.runs}
+        for row in found.values() or [{}]:
+            experiments, types = (dict.fromkeys(row.pop(key, [])) for key in ("titles", "types"))
+            joined = {"experiments": ", ".join(experiments), "compute_dtypes": "; ".join(types) or None}
+            rows.append(row | {"study": name, "original": "no"} | joined)
     return rows + [
-        {"study": "original", "original": "yes", "experiments": TITLES[experiment], "gpus": gpus}
-        for experiment, gpus in ORIGINAL_GPUS.items()
-        if experiment in present
+        {"study": "original", "original": "yes", "experiments": experiment.title, "gpus": experiment.original.hardware}
+        for experiment in results.experiments.values()
+        if experiment.original is not None
     ]
-
-
-def _gigabytes(hardware: dict[str, Any]) -> float | None:
-    return hardware["memory_mb"] / 1024 if hardware.get("memory_mb") else None
 
 
 def studies(results: Results) -> dict[str, Results]:
     """This study under its own name, and the others by the names that the configuration gives them."""
-    others = {name: Results(folder, name, found_runs(folder)) for name, folder in results.compare.items()}
-    return {results.study: results} | others
+    return {results.name: results} | results.others
 
 
-def across(results: Results, experiment: str) -> Rows:
+def across(experiment: ExperimentResults) -> Rows:
     """One row a run and study, the rows of a run together."""
-    found = studies(results)
-    names = dict.fromkeys(run.name for study in found.values() for run in study.of(experiment))
-    rows = []
-    for run_name in names:
-        own = results.find(experiment, run_name)
-        for study_name, study in found.items():
-            if (run := study.find(experiment, run_name)) is not None:
-                row = system_values(run, label(run)) | {"study": study_name} | metric_values(run, SCORES[experiment])
-                row |= {"data": _data(run, study), "model": (run.config or {}).get("base_model")} | cost(run)
-                rows.append(row | {"settings": _settings(own, run) if run is not own else None})
+    found = {name: study.experiments.get(experiment.name) for name, study in studies(experiment.study).items()}
+    found = {name: one for name, one in found.items() if one is not None}
+    scores, rows = experiment.section.SCORES, []
+    for run_name in dict.fromkeys(run.name for one in found.values() for run in one.runs):
+        own = experiment.find(run_name)
+        for study_name, one in found.items():
+            if (run := one.find(run_name)) is not None:
+                row = system_values(run) | {"study": study_name} | metric_values(run, scores)
+                row |= {"data": experiment.section.data_of(run), "model": (run.config or {}).get("base_model")}
+                against = {"settings": None, "agrees": None}
+                if run is not own:
+                    against = {"settings": _settings(own, run), "agrees": _agrees(own, run, [c.name for c in scores])}
+                rows.append(row | cost(run) | against)
     return rows
 
 
-def _data(run: Run, study: Results) -> str | None:
-    """Data set, and of recommenders split and share; rules share those of their experiment's principal run."""
-    if run.experiment in RECOMMENDERS:
-        return recommenders.protocol(run, study)
-    source = study.principal(run.experiment) if run.role == "rule" else run
-    return (source.config or {}).get("dataset") if source else None
+def _agrees(own: Run | None, other: Run, scores: list[str]) -> str | None:
+    """Whether the 95 % intervals of every score of two runs overlap; None where one of them has none."""
+    if own is None:
+        return None
+    shared = [name for name in scores if name in own.intervals and name in other.intervals]
+    both = [(own.intervals[name], other.intervals[name]) for name in shared]
+    apart = any(max(one[0], two[0]) > min(one[1], two[1]) for one, two in both)
+    return ("no" if apart else "yes") if both else None
 
 
 def _settings(own: Run | None, other: Run) -> str | None:

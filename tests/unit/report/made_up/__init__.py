@@ -1,6 +1,0 @@
-"""A small synthetic study on disk, with titles and answers as hostile as data can be."""
-
-HOSTILE = (
-    "</script><b>x</b> $%&_#{}~^\\ a|b `c` [d](http://e.f) \"q\" 'r' -- 1. ```\n\n"
-    "## Not a heading \u5f71 \u00e9 \u202e\x07"
-)

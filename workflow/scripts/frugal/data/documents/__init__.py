@@ -1,0 +1,1 @@
+"""Documents, in any format, to clean text."""

@@ -1,0 +1,1 @@
+"""Transport: download, check and unpack the files of a data set or model."""

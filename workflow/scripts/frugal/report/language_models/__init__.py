@@ -1,1 +1,0 @@
-"""What the report says about the experiments on plain text, `wikitext` and `climate`."""
