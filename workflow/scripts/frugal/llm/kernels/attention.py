@@ -4,7 +4,7 @@ Which code computes it, by device, dtype and longest segment (`attend`):
 
 * GPU: PyTorch's fused kernel (`scaled_dot_product_attention`).
 * CPU, segments of up to LONGEST_BY_MATMULS tokens, without dropout: `MatmulAttention`, which runs near the
-  CPU's matmul peak. With AMX and bfloat16, PyTorch's kernel computes its forward pass.
+  CPU's matmul peak. With AMX and bfloat16: `TileAttention` (`tiles.py`), where there is a compiler.
 * CPU, otherwise: PyTorch's kernel in float32, because its 16-bit code is compiled for each new length.
 * FRUGAL_KERNELS=off: PyTorch's kernel in the dtype of the model.
 * Segments longer than the model's sliding window: PyTorch's kernel with a mask; a soft cap: `plain_attention`.
@@ -21,8 +21,18 @@ PyTorch's kernel in float32:
 | 16 x 64 | 13, 11 | 11, 12 |
 | 32 x 32 | 13, 8 | 22, 9 |
 
-PyTorch limited to AVX2 takes as long in float32 (39 and 58 ms for 2 x 512). With AMX, PyTorch's bfloat16 forward took
-.7 to 2.0 ms where matmuls took 2.6 to 3.1 (1,024 tokens in segments of 128 to 512); matmuls had the faster backward.
+PyTorch limited to AVX2 takes as long in float32 (39 and 58 ms for 2 x 512).
+
+Two threads of a Xeon with AMX, ms for forward and for backward in bfloat16, shortest of 12:
+
+| tokens | `TileAttention` | `MatmulAttention` |
+|---|---|---|
+| 1 x 2,048 | 11, 31 | 21, 47 |
+| 2 x 512 | 2.1, 4.7 | 4.7, 10 |
+| 4 x 170 | 1.2, 2.6 | 2.9, 6.4 |
+| 8 x 128 | 1.4, 3.2 | 3.0, 6.5 |
+| 16 x 64 | 1.2, 2.8 | 4.0, 8.9 |
+| 32 x 32 | 1.3, 2.6 | 7.5, 16 |
 """
 
 from collections.abc import Iterator, Sequence
@@ -37,7 +47,7 @@ from transformers import AttentionInterface
 from frugal.errors import FrugalError
 from frugal.llm.kernels import LONGEST_BY_MATMULS, enabled
 from frugal.llm.kernels.fused import causal_softmax_, gather_groups, scatter_groups, softmax_gradient_
-from frugal.run.device import cpu_capabilities
+from frugal.llm.kernels.tiles import TileAttention, tiles
 
 #: Queries of one block: no scores are computed for keys after the block, and its probabilities fit into a CPU's cache.
 #: Smaller blocks compute less above the diagonal, larger ones make faster 16-bit matmuls.
@@ -113,7 +123,8 @@ def attend(
         return library_attention(query, key, value, segments, scaling, dropout, window)
     dtype, on_cpu = query.dtype, query.device.type == "cpu"
     if on_cpu and max(segments) <= LONGEST_BY_MATMULS and dropout == 0 and dtype in BLOCK and not window:
-        return MatmulAttention.apply(query, key, value, segments, scaling)
+        function = TileAttention if tiles(query, key, value) else MatmulAttention
+        return function.apply(query, key, value, segments, scaling)
     if on_cpu:
         query, key, value = query.float(), key.float(), value.float()
     return library_attention(query, key, value, segments, scaling, dropout, window).to(dtype)
@@ -127,26 +138,22 @@ def library_attention(
     scaling: float,
     dropout: float = 0.0,
     window: int | None = None,
-    multiple: int = 1,
 ) -> torch.Tensor:
     """Causal attention within each segment, by PyTorch's fused kernel in the dtype of its arguments.
 
     Args:
         window: as in `attend`.
-        multiple: each segment is padded to a multiple of it, after its last token.
     """
     rows = (tensor.transpose(0, 1)[None].split(list(segments), dim=2) for tensor in (query, key, value))
     on_cpu = query.device.type == "cpu"
     with torch.autocast("cpu", enabled=False) if on_cpu else nullcontext():  # which would cast back to 16 bits
         outputs = []
         for length, *parts in zip(segments, *rows, strict=True):
-            if missing := -length % multiple:
-                parts = [F.pad(part, (0, 0, 0, missing)) for part in parts]
-            mask = visible(length + missing, window, query.device) if window and window < length else None
+            mask = visible(length, window, query.device) if window and window < length else None
             output = F.scaled_dot_product_attention(
                 *parts, attn_mask=mask, dropout_p=dropout, is_causal=mask is None, scale=scaling, enable_gqa=True
             )
-            outputs.append(output[:, :, :length])
+            outputs.append(output)
     return torch.cat(outputs, dim=2)[0].transpose(0, 1)
 
 
@@ -177,10 +184,6 @@ def visible(length: int, window: int | None, device: torch.device) -> torch.Tens
     return causal.triu(1 - window) if window else causal
 
 
-def library_is_faster_forward(dtype: torch.dtype) -> bool:
-    return dtype == torch.bfloat16 and cpu_capabilities().instructions == "AMX"
-
-
 class MatmulAttention(torch.autograd.Function):
     """`attend` on a CPU, as matmuls over blocks of queries.
 
@@ -193,10 +196,6 @@ class MatmulAttention(torch.autograd.Function):
     def forward(ctx, query, key, value, segments, scaling):
         ctx.save_for_backward(query, key, value)
         ctx.segments, ctx.scaling = segments, scaling
-        if library_is_faster_forward(query.dtype):
-            return library_attention(
-                query, key, value, segments, scaling, multiple=LENGTH_MULTIPLE[query.dtype]
-            ).contiguous()
         output = query.new_empty(query.shape)
         with torch.autocast("cpu", enabled=False):  # which would cast softmax to float32
             for start, length in offsets(segments):

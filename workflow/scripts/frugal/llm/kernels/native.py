@@ -1,6 +1,7 @@
 """Compile fused.c for this CPU at first use, and load it.
 
-There is one build for each dtype, bfloat16 and float32, and for each instruction set:
+There is one build for each dtype, bfloat16 and float32, and for each instruction set. With AMX the build for bfloat16
+is that of tiles.c, which includes fused.c:
 
 * x86-64: the set that PyTorch itself uses (`torch.backends.cpu.get_cpu_capability`), so that ATEN_CPU_CAPABILITY, which
   limits a process to AVX2, also limits it here. With AVX-512: everything the compiler finds on this CPU.
@@ -26,8 +27,10 @@ import torch
 from frugal.errors import first_line
 from frugal.files import atomic_path, sha256_file
 from frugal.run.cache import user_cache
+from frugal.run.device import cpu_capabilities
 
 SOURCE = Path(__file__).with_name("fused.c")
+TILES = Path(__file__).with_name("tiles.c")
 #: All but the first line allow sums in any order, without which loops could not be vectorised. `-ffast-math` would
 #: allow it too, but also flush denormal numbers of the whole process to zero.
 FLAGS = ["-O3", "-fopenmp", "-shared", "-fPIC"]
@@ -73,9 +76,13 @@ def compile_command(dtype: torch.dtype) -> list[str]:
         *FLAGS,
         *instruction_flags(),
         *DTYPES[dtype],
-        str(SOURCE),
+        str(source(dtype)),
         "-lm",
     ]
+
+
+def source(dtype: torch.dtype) -> Path:
+    return TILES if dtype == torch.bfloat16 and cpu_capabilities().instructions == "AMX" else SOURCE
 
 
 def instruction_flags() -> list[str]:
@@ -85,7 +92,7 @@ def instruction_flags() -> list[str]:
 
 def build_folder(command: list[str]) -> Path | None:
     """The folder that keeps the build of ``command``; None for a user without a home folder."""
-    fingerprint = SOURCE.read_bytes() + " ".join(command).encode() + cpu_features().encode()
+    fingerprint = SOURCE.read_bytes() + TILES.read_bytes() + " ".join(command).encode() + cpu_features().encode()
     return user_cache(f"fused-{hashlib.sha256(fingerprint).hexdigest()[:16]}")
 
 
