@@ -3,10 +3,15 @@
 import subprocess
 import sys
 
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import evaluate_language_model
+import pack_blocks
+import train_language_model
+from frugal.config.llm import PROJECTIONS
 from frugal.errors import FrugalError
 from frugal.files import read_json, write_json
 from frugal.llm.adapter_check import check_adapter
@@ -124,3 +129,55 @@ def test_a_record_without_a_loss_says_so(train, tiny_model_folder):
         "left_out": "the training recorded no loss to compare with"
     }
     assert check_adapter(None, run.model, None, None) is None
+
+
+def test_the_scripts_record_the_check_and_stop_before_they_score(tiny_model_folder, tmp_path, monkeypatch):
+    run = {
+        "kind": "language_modeling",
+        "dataset": "synthetic",
+        "base_model": "tiny-random-llama",
+        "corpus": {"block_length": 32, "max_test_tokens": 40, "test_documents": 0.4, "validation_documents": 0.2},
+        "model": {"quantization": "none", "compute_dtype": "float32"},
+        "lora": {"r": 2, "target_modules": "all-linear"},
+        "training": {"optim": "adamw_torch", "learning_rate": 0.03, "num_train_epochs": 4},
+        "evaluation": {"context_length": 16, "stride": 8, "bootstrap_samples": 100},
+    }
+    write_json(tmp_path / "config.yaml", run)  # JSON is YAML too
+    texts = [f"Text {n} has some words, and the words are few." for n in range(10)]
+    columns = {"document": [f"d{n}" for n in range(10)], "text": texts, "split": [None] * 10}
+    pd.DataFrame(columns).to_parquet(tmp_path / "documents.parquet")
+    blocks, files = tmp_path / "blocks", tmp_path / "mine/tuned"
+
+    def call(script, **options):
+        monkeypatch.setattr(script, "keep_freed_memory", lambda: None, raising=False)
+        options = {"config": tmp_path / "config.yaml", **options}
+        parts = [str(part) for name, path in options.items() for part in (f"--{name.replace('_', '-')}", path)]
+        monkeypatch.setattr(sys, "argv", ["script", *parts])
+        assert script.main() is None
+
+    monkeypatch.setattr("frugal.llm.training.keep_freed_memory", lambda keep: None)
+    call(pack_blocks, documents=tmp_path / "documents.parquet", tokenizer=tiny_model_folder, output=blocks)
+    trained = {"adapter": files / "adapter", "training": files / "training.json"}
+    parts = {part: blocks / f"{part}.parquet" for part in ("train", "validation")}
+    call(
+        train_language_model,
+        base_model=tiny_model_folder,
+        checkpoints=tmp_path / "checkpoints",
+        history=files / "history.csv",
+        **parts,
+        **trained,
+    )
+    outputs = {"metrics": files / "metrics.json", "documents": files / "documents.parquet"}
+    evaluation = {"base_model": tiny_model_folder, "test": blocks / "test.parquet", **outputs, **trained}
+    call(evaluate_language_model, answers=files / "answers.jsonl", **evaluation)
+    found = read_json(files / "metrics.json")["training"]
+    assert found["check"]["tokens"] == 32  # the first block
+    assert found["check"]["plain_loss"] == pytest.approx(found["check"]["training_loss"], rel=5e-5)
+    assert found["adapted_modules"] == found["linear_modules"] == dict.fromkeys(sorted(PROJECTIONS), 2)
+
+    (files / "metrics.json").unlink()
+    config = read_json(files / "adapter/adapter_config.json")
+    write_json(files / "adapter/adapter_config.json", config | {"lora_alpha": 2 * config["lora_alpha"]})
+    with pytest.raises(FrugalError, match="adapter: is not the adapter that was trained: on 32 tokens its loss is"):
+        call(evaluate_language_model, answers=files / "answers.jsonl", **evaluation)
+    assert not (files / "metrics.json").exists()
