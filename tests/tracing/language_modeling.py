@@ -4,7 +4,20 @@ from typing import Any
 
 import pandas as pd
 
-from .sources import PROVENANCE, Cell, Source, compared, minutes, principal, score, setting, summary, told, trained
+from .sources import (
+    PROVENANCE,
+    Cell,
+    Source,
+    adapted,
+    compared,
+    minutes,
+    principal,
+    score,
+    setting,
+    summary,
+    told,
+    trained,
+)
 from .study import mentions
 
 
@@ -113,6 +126,7 @@ def skipped(cell: Cell) -> dict[str, int]:
 
 
 COURSE = {
+    "adapted": adapted,
     "learning_rate": setting("training", "learning_rate"),
     "epochs": lambda cell: history(cell)["epoch"].max(),
     "best_eval_loss": lambda cell: validation(cell).min(),

@@ -124,6 +124,16 @@ def trained(cell: Cell) -> Any:
     return cell.training.get(cell.column)
 
 
+def adapted(cell: Cell) -> bool:
+    """Each name with the number of its layers that have an adapter, and that the model has."""
+    having, there = (cell.training.get(name) or {} for name in ("adapted_modules", "linear_modules"))
+    shown = {}
+    for group in cell.shown.split("; ") if isinstance(cell.shown, str) else ():
+        names, numbers = group.split(": ")
+        shown |= dict.fromkeys(names.split(", "), tuple(int(n.replace(",", "")) for n in numbers.split(" of ")))
+    return shown == {name: (count, there[name]) for name, count in having.items()}
+
+
 def minutes(cell: Cell) -> float | None:
     return cell.training["seconds"] / 60 if "seconds" in cell.training else None
 
@@ -267,6 +277,6 @@ PREFERENCE: dict[str, dict[str, Source]] = {
     "inference": {"*": score},
     "shortcut": {"gap": lambda cell: cell.row["accuracy_liked_first"] - cell.row["accuracy"], "*": score},
     "tests": compared(principal, lambda cell: cell.run),
-    "training": {"minutes": minutes, "*": trained},
+    "training": {"minutes": minutes, "adapted": adapted, "*": trained},
     "provenance": PROVENANCE,
 }

@@ -37,6 +37,7 @@ def main() -> None:
     hide_bitsandbytes(run.model.quantization)
 
     with imports():
+        from frugal.llm.adapter_check import check_adapter
         from frugal.llm.answering import continue_prompts
         from frugal.llm.forward_check import check_scoring
         from frugal.llm.loading import mixed_precision
@@ -44,6 +45,7 @@ def main() -> None:
 
     run, choice, device = choose_compute_dtype(args, run)
     model, tokenizer, base_model_mb = load_for_evaluation(args.base_model, args.adapter, run, device)
+    check = check_adapter(model, run.model, args.adapter, args.training)
     bos = bos_token(tokenizer, run.evaluation)
     with mixed_precision(model, run.model, device):
         check_scoring(model, run.model, test["input_ids"], window_logits)
@@ -57,7 +59,8 @@ def main() -> None:
     with atomic_path(args.documents) as temporary:
         table.to_parquet(temporary, index=False)
     write_text(args.answers, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in answers))
-    write_evaluation(args, run, choice, values, intervals(table, run.evaluation.bootstrap_samples, run.seed))
+    bounds = intervals(table, run.evaluation.bootstrap_samples, run.seed)
+    write_evaluation(args, run, choice, values, bounds, check)
     name = run_name(args.metrics.parent)
     print(f"{name}: perplexity {values['perplexity']:.2f} on {values['tokens']} tokens", file=sys.stderr)
 

@@ -39,6 +39,7 @@ def main() -> None:
     hide_bitsandbytes(run.model.quantization)
 
     with imports():
+        from frugal.llm.adapter_check import check_adapter
         from frugal.llm.forward_check import check_scoring
         from frugal.llm.loading import mixed_precision
         from frugal.preference.prompts import prompt
@@ -46,6 +47,7 @@ def main() -> None:
 
     run, choice, device = choose_compute_dtype(args, run)
     model, tokenizer, base_model_mb = load_for_evaluation(args.base_model, args.adapter, run, device)
+    check = check_adapter(model, run.model, args.adapter, args.training)
     records, shortened = fit_records(tokenizer, records, run.model.max_length, args.test)
     with mixed_precision(model, run.model, device):
         check_scoring(model, run.model, [tokenizer(prompt(records[0]))["input_ids"]], prompt_logits)
@@ -68,7 +70,7 @@ def main() -> None:
     with atomic_path(args.predictions) as temporary:
         table.to_parquet(temporary, index=False)
     write_text(args.examples, to_jsonl(answers))
-    write_evaluation(args, run, choice, metrics, intervals)
+    write_evaluation(args, run, choice, metrics, intervals, check)
     name = run_name(args.metrics.parent)
     print(f"{name}: accuracy {metrics['accuracy']:.3f} on {len(records)} pairs in both orders", file=sys.stderr)
 

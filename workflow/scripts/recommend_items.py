@@ -47,6 +47,7 @@ def main() -> int:
     items = Items(_read_items(args.data / "prepared" / run.dataset / "items.parquet"), run.items.attribute is not None)
     hide_bitsandbytes(run.model.quantization)
 
+    from frugal.llm.adapter_check import check_adapter
     from frugal.llm.loading import (
         load_adapter,
         load_base_model,
@@ -58,8 +59,11 @@ def main() -> int:
     device, folder = choose_device(min(1, run.training.gpus)), args.data / "models" / run.base_model
     run, _ = resolve_compute_dtype(run, device)
     model = load_adapter(load_base_model(folder, run.model, device), args.run / "adapter")
+    record = args.run / "training.json"
+    check_adapter(model, run.model, args.run / "adapter", record if record.exists() else None)
     recommender = Recommender(model, load_tokenizer(folder), items, run)
     with mixed_precision(model, run.model, device):
+        recommender.check()
         if not args.requests:
             print(as_text(recommender.recommend(args.liked, args.candidates)))
             return 0

@@ -103,8 +103,14 @@ def test_an_output_layer_without_its_bias_scaling_or_cap_stops_scoring(name):
 
 def test_targets_that_no_module_has_are_named():
     check_targets(tiny("llama"), PROJECTIONS)
-    phi3 = "Phi3ForCausalLM has no q_proj, k_proj, v_proj, gate_proj, up_proj; its layers are down_proj, gate_up_proj, "
-    with pytest.raises(FrugalError, match=phi3 + "o_proj, qkv_proj; set it to o_proj, down_proj, or choose another"):
+    check_targets(tiny("llama"), ["mlp.down_proj", "layers.0.self_attn.q_proj"])
+    check_targets(tiny("gpt2"), ["all-linear"])
+    phi3 = "Phi3ForCausalLM has no q_proj, k_proj, v_proj, gate_proj, up_proj that can get an adapter; set it to names "
+    phi3 += "of its linear layers, down_proj, gate_up_proj, o_proj, qkv_proj, or to all-linear"
+    with pytest.raises(FrugalError, match=phi3):
         check_targets(tiny("phi3"), PROJECTIONS)
-    with pytest.raises(FrugalError, match="GPT2LMHeadModel has no q_proj; its layers are c_attn, c_fc, c_proj; choose"):
+    for name in ("lm_head", "embed_tokens", "self_attn", "proj"):  # no linear layer of the decoder, or half a name
+        with pytest.raises(FrugalError, match=f"LlamaForCausalLM has no {name} that can get an adapter"):
+            check_targets(tiny("llama"), ["q_proj", name])
+    with pytest.raises(FrugalError, match=r"GPT2LMHeadModel has no q_proj .* layers, c_attn, c_fc, c_proj, or"):
         check_targets(tiny("gpt2"), ["q_proj"])

@@ -118,7 +118,8 @@ def test_training_by_hand(results):
         "tuned", "4", "2", "8", "0.0002", "3", "60", "9,000", "2.700", "2.850", "2.907"
     ]  # fmt: skip
     assert [cell.value for cell in table(results, "climate", "cost").rows()[0]] == [
-        "tuned", "Test CPU @ 2 GHz, 2 cores", "1.50", "310", "460,800", "0.3414", "1.9", "1,500", "41.0"
+        "tuned", "Test CPU @ 2 GHz, 2 cores", "1.50", "310", "k_proj, o_proj, q_proj, v_proj: 30 of 30", "460,800",
+        "0.3414", "1.9", "1,500", "41.0"
     ]  # fmt: skip
 
 

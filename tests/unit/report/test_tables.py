@@ -179,7 +179,8 @@ def test_accuracy_is_what_metrics_json_says(study, results):
 def test_training_and_data_by_hand(study, results):
     training = studies.table(results, "movie_preference", "training")
     assert [cell.value for cell in training.rows()[0]] == [
-        "tuned", "80", "640", "91,234", "5.21", "292", "4,884,480", "3.504", "2,346", "21.4", "0.412"
+        "tuned", "80", "640", "91,234", "5.21", "292", "down_proj: 15 of 30; q_proj, v_proj: 30 of 30",
+        "4,884,480", "3.504", "2,346", "21.4", "0.412"
     ]  # fmt: skip
     data = studies.table(results, "movie_preference", "data")
     assert [cell.value for cell in data.rows()[0]] == [

@@ -97,6 +97,8 @@ def make_run(folder: Path, run: LanguageModelingRun, nats: float, seed: int) -> 
         "peak_device_mb": None, "matmul_peak_share": 0.41, "final_loss": 2.7, "per_device_train_batch_size": 4,
         "gradient_accumulation_steps": 2, "effective_batch_size": 8, "adapter_mb": 1.9, "final_eval_loss": 2.9,
         "best_eval_loss": 2.85, "compute_dtype": "float32",
+        "adapted_modules": dict.fromkeys(["k_proj", "o_proj", "q_proj", "v_proj"], 30),
+        "linear_modules": dict.fromkeys(["down_proj", "k_proj", "o_proj", "q_proj", "v_proj"], 30),
         "compute_dtype_reason": "auto: this CPU (AVX2) emulates bfloat16",
     }  # fmt: skip
     record = {

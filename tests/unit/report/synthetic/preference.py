@@ -74,6 +74,8 @@ TRAINING = {
     "steps": 80, "examples": 640, "shortened_histories": 12, "tokens": 91234,
     "seconds": 312.5, "tokens_per_second": 291.9,
     "trainable_parameters": 4884480, "parameters": 139399488, "trainable_share": 0.035039,
+    "adapted_modules": {"down_proj": 15, "q_proj": 30, "v_proj": 30},
+    "linear_modules": {"down_proj": 30, "q_proj": 30, "v_proj": 30},
     "peak_rss_mb": 2345.6, "peak_device_mb": None, "matmul_peak_share": 0.2143, "final_loss": 0.4123,
     "compute_dtype": "bfloat16", "compute_dtype_reason": "auto: this CPU multiplies in bfloat16 (AMX)",
 }  # fmt: skip

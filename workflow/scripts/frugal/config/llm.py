@@ -3,15 +3,35 @@
 Keys have the names of transformers, peft and trl.
 """
 
-from typing import Literal, Self
+import re
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from frugal.config.backends import check_backend
 from frugal.config.base import Settings
 from frugal.config.training import Count, LearningRate, TrainerSettings
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+#: PEFT's word for all linear layers but the output layer.
+ALL_LINEAR = "all-linear"
+MODULE_NAME = r"^\w+(\.\w+)*$"
+
+
+def _module_names(value: Any) -> Any:
+    """One sentence for every fault, where a union would report one for each of its types."""
+    names = value if isinstance(value, list) else []
+    if value != ALL_LINEAR and not (names and all(isinstance(n, str) and re.match(MODULE_NAME, n) for n in names)):
+        raise ValueError(f"must be a list of names of layers, such as q_proj, or '{ALL_LINEAR}', got {value!r}")
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"names {', '.join(repeated)} twice")
+    return value
+
+
+ModuleNames = Annotated[
+    Annotated[list[Annotated[str, Field(pattern=MODULE_NAME)]], Field(min_length=1)] | Literal[ALL_LINEAR],
+    BeforeValidator(_module_names),
+]
 
 
 class ModelSettings(Settings):
@@ -50,18 +70,18 @@ class LoraSettings(Settings):
     r: int = Field(16, ge=1, le=1024, description="Rank of the update.")
     lora_alpha: float = Field(16, gt=0, description="The update is scaled by lora_alpha / r.")
     lora_dropout: float = Field(0.0, ge=0, lt=1)
-    target_modules: list[Literal[PROJECTIONS]] = Field(
-        list(PROJECTIONS), min_length=1, description="The projections that get an adapter."
+    target_modules: ModuleNames = Field(
+        list(PROJECTIONS),
+        description="The linear layers that get an adapter, by the names that they have in the base model: q_proj in "
+        "Llama, qkv_proj in Phi 3, c_attn in GPT-2; or 'all-linear': all but the output layer.",
     )
     use_rslora: bool = Field(False, description="Scale by lora_alpha / sqrt(r) instead.")
     use_dora: bool = Field(False, description="Learn the weights' magnitudes apart from their directions.")
 
-    @model_validator(mode="after")
-    def _modules_once(self):
-        repeated = {m for m in self.target_modules if self.target_modules.count(m) > 1}
-        if repeated:
-            raise ValueError(f"target_modules names {', '.join(sorted(repeated))} twice")
-        return self
+    @property
+    def target_names(self) -> list[str]:
+        """`target_modules` as a list: ["all-linear"] where it is this word."""
+        return [self.target_modules] if isinstance(self.target_modules, str) else self.target_modules
 
 
 class TrainingSettings(TrainerSettings):

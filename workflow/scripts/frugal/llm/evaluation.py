@@ -63,6 +63,7 @@ def write_evaluation(
     choice: Choice,
     metrics: dict[str, Any],
     intervals: dict[str, list[float]],
+    check: dict[str, Any] | None = None,
 ) -> None:
     """Write metrics.json: the metrics, the training record, and hashes of all inputs.
 
@@ -71,10 +72,11 @@ def write_evaluation(
         choice: the dtype that the model computed in.
         metrics: name -> value.
         intervals: name -> [lower, upper], 95 %, for metrics that have one.
+        check: of the adapter, from `frugal.llm.adapter_check`; it stands for the one of the training record.
     """
     inputs = hash_inputs(test=args.test, config=args.config) | {"base_model": sha256_tree([args.base_model])}
     if args.adapter:
         inputs["adapter"] = sha256_file(args.adapter / "adapter_model.safetensors")
-    training = read_json(args.training) if args.training else None
+    training = read_json(args.training) | ({"check": check} if check else {}) if args.training else None
     types = {"compute_dtype": choice.dtype, "compute_dtype_reason": choice.reason}
     write_metrics(args.metrics, metrics, intervals, training, provenance(run.seed, inputs) | types)

@@ -12,7 +12,7 @@ from transformers import TrainerCallback
 from frugal.config.language_modeling import LanguageModelingRun
 from frugal.llm.loading import load_base_model, load_tokenizer
 from frugal.llm.packed import IGNORED, collate
-from frugal.llm.trainer import Rows, make_trainer, sft_config, training_mode
+from frugal.llm.trainer import Rows, linear_layers, make_trainer, sft_config, training_mode
 from frugal.run.hardware import peak_device_mb, peak_rss_mb
 from frugal.run.matmul_peak import native_peak_flops
 
@@ -50,6 +50,11 @@ def adapted_modules(model) -> dict[str, int]:
     """The number of modules with an adapter, by their name: {"q_proj": 16, ...}."""
     names = (name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, LoraLayer))
     return dict(sorted(Counter(names).items()))
+
+
+def linear_modules(model) -> dict[str, int]:
+    """The number of linear layers but the output layer, with an adapter or not, by their name."""
+    return dict(sorted(Counter(path.rpartition(".")[2] for path in linear_layers(model)).items()))
 
 
 def adapter_mb(model) -> float:

@@ -10,6 +10,7 @@ import torch
 from datasets import Dataset, concatenate_datasets
 from peft import LoraConfig
 from peft.helpers import disable_input_dtype_casting
+from peft.tuners.lora import LoraLayer
 from torch import nn
 from torch.utils.data import DataLoader, Sampler
 from transformers import PrinterCallback, TrainerCallback
@@ -17,7 +18,7 @@ from transformers.pytorch_utils import Conv1D
 from transformers.trainer_utils import EvalLoopOutput
 from trl import SFTConfig, SFTTrainer
 
-from frugal.config.llm import PROJECTIONS, AdapterRun, LoraSettings
+from frugal.config.llm import ALL_LINEAR, AdapterRun, LoraSettings
 from frugal.errors import FrugalError
 from frugal.llm.kernels.layers import fused_layers
 from frugal.llm.loading import without_adapter
@@ -143,31 +144,40 @@ class MemoryHistory(TrainerCallback):
         state.log_history[-1].update(memory_in_use())
 
 
-def lora_config(settings: LoraSettings) -> LoraConfig:
-    return LoraConfig(task_type="CAUSAL_LM", **settings.model_dump())
+def lora_config(settings: LoraSettings, transposed: bool = False) -> LoraConfig:
+    """PEFT's configuration; ``transposed``: the model's linear layers keep (inputs, outputs), as GPT-2's do."""
+    return LoraConfig(task_type="CAUSAL_LM", fan_in_fan_out=transposed, **settings.model_dump())
+
+
+def linear_layers(model) -> list[str]:
+    """The paths of a model's linear layers but its output layer: those that can get an adapter, or have one."""
+    head = model.get_output_embeddings()
+    return [
+        path
+        for path, module in model.named_modules()
+        if isinstance(module, (nn.Linear, Conv1D, LoraLayer)) and module is not head
+        if not any(part == "base_layer" or part.startswith("lora_") for part in path.split("."))
+    ]
 
 
 def check_targets(model, targets: Sequence[str]) -> None:
-    """Check that a model has modules of every name that gets an adapter; PEFT leaves out what is not there.
+    """Check that a model has linear layers of every name that gets an adapter; PEFT leaves out what is not there.
+
+    Args:
+        targets: names, or ends of paths such as mlp.down_proj; [ALL_LINEAR] fits every model.
 
     Raises:
         FrugalError: it has none of one name; names the linear layers that it has.
     """
-    there = {name.rpartition(".")[2] for name, _ in model.named_modules()}
-    if missing := [name for name in targets if name not in there]:
-        present = [name for name in PROJECTIONS if name in there]
-        head, layers = model.get_output_embeddings(), (nn.Linear, Conv1D)
-        linear = sorted(
-            {
-                name.rpartition(".")[2]
-                for name, module in model.named_modules()
-                if isinstance(module, layers) and module is not head
-            }
-        )
-        advice = f"set it to {', '.join(present)}, or choose" if present else "choose"
+    if list(targets) == [ALL_LINEAR]:
+        return
+    paths = linear_layers(model)
+    missing = [name for name in targets if not any(f".{path}".endswith(f".{name}") for path in paths)]
+    if missing:
+        linear = sorted({path.rpartition(".")[2] for path in paths})
         raise FrugalError(
-            f"lora.target_modules: {type(model).__name__} has no {', '.join(missing)}; its layers are "
-            f"{', '.join(linear)}; {advice} another base_model"
+            f"lora.target_modules: {type(model).__name__} has no {', '.join(missing)} that can get an adapter; set it "
+            f"to names of its linear layers, {', '.join(linear)}, or to {ALL_LINEAR}"
         )
 
 
@@ -225,7 +235,8 @@ def make_trainer(
         FrugalError: the model has no module of a name in lora.target_modules.
     """
     if lora is not None:
-        check_targets(model, lora.target_modules)
+        check_targets(model, lora.target_names)
+    transposed = any(isinstance(module, Conv1D) for module in model.modules())
     trainer_class = PackedTrainer if packed else PaddedTrainer
     trainer = trainer_class(
         model=model,
@@ -234,7 +245,7 @@ def make_trainer(
         eval_dataset=Dataset.from_list(list(validation)) if validation else None,
         processing_class=tokenizer,
         data_collator=collate if packed else None,
-        peft_config=None if lora is None else lora_config(lora),
+        peft_config=None if lora is None else lora_config(lora, transposed),
         callbacks=list(callbacks),
     )
     trainer.remove_callback(PrinterCallback)

@@ -180,8 +180,16 @@ def train_adapter(
         FrugalError: no row has a loss token, the model's forward pass is not the library's, or the loss is not a
             number.
     """
+    from frugal.llm.adapter_check import training_loss
     from frugal.llm.forward_check import check_training
-    from frugal.llm.measurement import adapted_modules, adapter_mb, count_loss_tokens, parameter_counts, training_flops
+    from frugal.llm.measurement import (
+        adapted_modules,
+        adapter_mb,
+        count_loss_tokens,
+        linear_modules,
+        parameter_counts,
+        training_flops,
+    )
     from frugal.llm.trainer import MemoryHistory, make_trainer, sft_config, training_mode
     from frugal.run.checkpoints import Progress, Seal, train_to_the_end
     from frugal.run.heartbeat import Heartbeat
@@ -212,6 +220,10 @@ def train_adapter(
     # Loop
     train_to_the_end(trainer, progress, checkpoints, training_mode(trainer, run))
 
+    # Loss on a fixed text, which the saved adapter has to give again
+    with training_mode(trainer, run):
+        check = training_loss(trainer, rows, packed)
+
     # Record
     history, tokens = trainer.state.log_history, trainer.state.num_input_tokens_seen
     losses = [entry["loss"] for entry in history if "loss" in entry]
@@ -232,6 +244,7 @@ def train_adapter(
         "compute_dtype": run.model.compute_dtype,
         **parameter_counts(trainer.model),
         "adapted_modules": adapted_modules(trainer.model),
+        "linear_modules": linear_modules(base),
         "adapter_mb": adapter_mb(trainer.model),
         "per_device_train_batch_size": training.per_device_train_batch_size,
         "gradient_accumulation_steps": training.gradient_accumulation_steps,
@@ -242,6 +255,7 @@ def train_adapter(
         "final_loss": losses[-1],
         "final_eval_loss": eval_losses[-1] if eval_losses else None,
         "best_eval_loss": min(eval_losses, default=None),
+        "check": check,
     }
 
 

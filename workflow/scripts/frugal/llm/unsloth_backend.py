@@ -31,7 +31,7 @@ def get_peft_model_arguments(
         "r": lora.r,
         "lora_alpha": lora.lora_alpha,
         "lora_dropout": lora.lora_dropout,
-        "target_modules": list(lora.target_modules),
+        "target_modules": lora.target_modules,
         "bias": "none",
         "use_gradient_checkpointing": "unsloth" if gradient_checkpointing else False,
         "use_rslora": lora.use_rslora,

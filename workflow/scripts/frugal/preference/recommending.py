@@ -7,9 +7,10 @@ from typing import Any
 
 from frugal.config.preference import PreferenceRun
 from frugal.errors import FrugalError
+from frugal.llm.forward_check import check_scoring
 from frugal.preference.items import Items, Pair
 from frugal.preference.prompts import Prompts, answers, fit_record, prompt
-from frugal.preference.scoring import choice_log_probabilities, generate
+from frugal.preference.scoring import choice_log_probabilities, generate, prompt_logits
 
 
 class Recommender:
@@ -19,6 +20,15 @@ class Recommender:
         self.model, self.tokenizer, self.run = model, tokenizer, run
         self.titles, self.prompts, self.answers = items.titles, Prompts(items, run), answers(run)
         self.index = {title: item for item, title in enumerate(items.titles)}
+
+    def check(self) -> None:
+        """Compare the logits of a question with those of the library's forward pass.
+
+        Raises:
+            FrugalError: they differ by more than rounding; call it within `frugal.llm.loading.mixed_precision`.
+        """
+        question = self._prompt(Pair(0, (0,), 0, len(self.titles) - 1, "asked"), "A")
+        check_scoring(self.model, self.run.model, [self.tokenizer(question)["input_ids"]], prompt_logits)
 
     def recommend(self, liked: list[str], candidates: list[str]) -> dict[str, Any]:
         """Rank ``candidates`` for a user who liked ``liked``.

@@ -15,6 +15,7 @@ EFFECT_OVER = (
 MINUTES = Column("minutes", "Minutes", ".2f")
 TOKENS_PER_SECOND = Column("tokens_per_second", "Tokens per second", ",.0f", best="max")
 WEIGHTS_TRAINED = Column("trainable_parameters", "Weights trained", ",d")
+ADAPTED = Column("adapted", "Layers with an adapter", optional=True, wraps=0.18)
 MEMORY = (
     Column("peak_rss_mb", "Memory, MB", ",.0f", best="min"),
     Column("peak_device_mb", "GPU memory, MB", ",.0f", best="min", optional=True),

@@ -50,6 +50,19 @@ def training_values(run: Run, layout: Layout) -> dict[str, Any]:
     return system_values(run) | {name: run.training.get(name) for name in names} | {"minutes": run.minutes}
 
 
+def adapted(record: dict[str, Any]) -> str | None:
+    """How many of a model's linear layers have an adapter, by their names: "k_proj, q_proj: 30 of 30".
+
+    Args:
+        record: of a training.
+    """
+    groups: dict[str, list[str]] = {}
+    for name, count in (record.get("adapted_modules") or {}).items():
+        total = (record.get("linear_modules") or {}).get(name)
+        groups.setdefault(f"{count:,d} of {total:,d}" if total else f"{count:,d}", []).append(name)
+    return "; ".join(f"{', '.join(names)}: {counts}" for counts, names in groups.items()) or None
+
+
 def dataset_of(run: Run) -> str | None:
     """The data set of a run; a baseline's is that of its experiment's principal run."""
     source = run.experiment.principal if run.role == "baseline" else run

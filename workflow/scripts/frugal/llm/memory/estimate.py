@@ -24,7 +24,7 @@ the system (training.keep_freed_memory: false).
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
-from frugal.config.llm import LoraSettings, ModelSettings
+from frugal.config.llm import ALL_LINEAR, LoraSettings, ModelSettings
 from frugal.llm.kernels import FUSED_LAYER_TYPES, LONGEST_BY_MATMULS
 
 MB = 2**20
@@ -156,6 +156,24 @@ def projections(config: Any) -> dict[str, tuple[int, int]]:
     }
 
 
+def adapted_layers(config: Any, lora: LoraSettings) -> dict[str, tuple[int, int]]:
+    """Inputs and outputs of each linear layer with an adapter in one decoder layer.
+
+    A layer of another name than Llama's counts as wide as any: Phi 3's qkv_proj and gate_up_proj by their parts.
+    """
+    layers = projections(config)
+    if lora.target_modules == ALL_LINEAR:
+        return layers
+    hidden, inner = config.hidden_size, config.intermediate_size
+    widest = max(hidden, inner), max(hidden, inner)
+    fused = {
+        "qkv_proj": (hidden, sum(layers[name][1] for name in ("q_proj", "k_proj", "v_proj"))),
+        "gate_up_proj": (hidden, 2 * inner),
+    }
+    names = dict.fromkeys(name.rpartition(".")[2] for name in lora.target_names)
+    return {name: (layers | fused).get(name, widest) for name in names}
+
+
 def linear_parameters(config: Any) -> int:
     """Number of weights in the linear layers of all decoder layers: those that NF4 quantises."""
     return config.num_hidden_layers * sum(rows * columns for rows, columns in projections(config).values())
@@ -183,8 +201,7 @@ def frozen_bytes(config: Any, model: ModelSettings) -> float:
 def adapter_sizes(config: Any, lora: LoraSettings) -> list[int]:
     """Number of weights in each tensor of the adapter: A (r x inputs), B (outputs x r); with DoRA the magnitudes."""
     sizes = []
-    for name in lora.target_modules:
-        inputs, outputs = projections(config)[name]
+    for inputs, outputs in adapted_layers(config, lora).values():
         sizes += [lora.r * inputs, outputs * lora.r, *([outputs] if lora.use_dora else [])]
     return sizes * config.num_hidden_layers
 
@@ -242,8 +259,9 @@ def layer_bytes(
     else:
         attention = tokens * 2 * (queries + keys) * fused + tokens * config.num_attention_heads * 4
     if has_fused_layers(config, run.lora, full):
-        of_out = queries if "o_proj" in run.lora.target_modules else 0
-        low_rank = run.lora.r * len(run.lora.target_modules)
+        adapted = adapted_layers(config, run.lora)
+        of_out = queries if "o_proj" in adapted else 0
+        low_rank = run.lora.r * len(adapted)
         return attention + tokens * (2 * (hidden + inner) + of_out + low_rank) * number
     kept = attention + 2 * tokens * hidden * 4 + 3 * tokens * inner * number
     # The fused kernel's output is o_proj's input; if both have one dtype, it is kept once.
@@ -263,7 +281,8 @@ def selective_bytes(config: Any, run: Any, number: int, tokens: int, full: bool,
     kept = 2 * tokens * (hidden + inner) * number
     if full:
         return kept + tokens * (hidden + inner) * number
-    of_mlp = [name for name in run.lora.target_modules if name in ("gate_proj", "up_proj", "down_proj")]
+    adapted = adapted_layers(config, run.lora)
+    of_mlp = [name for name in adapted if name in ("gate_proj", "up_proj", "gate_up_proj", "down_proj")]
     if has_fused_layers(config, run.lora, full):
         return kept + tokens * run.lora.r * len(of_mlp) * number
     lora = run.lora.model_copy(update={"target_modules": of_mlp})
@@ -277,7 +296,7 @@ def adapter_input_bytes(
 
     ``attended_once``: attention already keeps the input of o_proj.
     """
-    shapes = {name: projections(config)[name] for name in lora.target_modules}
+    shapes = adapted_layers(config, lora)
     kept = tokens * lora.r * len(shapes) * number
     if lora.use_dora:
         kept += 2 * tokens * sum(outputs for _, outputs in shapes.values()) * number
@@ -285,6 +304,7 @@ def adapter_input_bytes(
         mask = 1 if device == "cuda" else number  # on the CPU the mask has the dtype of the input
         return kept + tokens * sum(inputs for inputs, _ in shapes.values()) * (number + mask)
     sources = {"q_proj": "norm_1", "k_proj": "norm_1", "v_proj": "norm_1", "gate_proj": "norm_2", "up_proj": "norm_2"}
+    sources |= {"qkv_proj": "norm_1", "gate_up_proj": "norm_2"}
     inputs = {sources.get(name, name): shape[0] for name, shape in shapes.items()}
     if attended_once:
         inputs.pop("o_proj", None)

@@ -44,6 +44,8 @@ KEPT_IN_EVALUATION = 1.3
 LEFT_TOKENS = 3000
 #: As in `frugal.llm.perplexity`, which cannot be imported without torch.
 POSITIONS_AT_ONCE = 256
+#: As in `frugal.llm.adapter_check`: tokens that all have logits.
+CHECK_TOKENS = 256
 #: Tokens of a pair's answer with its reasoning, or of an item's title: the tokens that have logits.
 ANSWER_TOKENS = 64
 
@@ -76,8 +78,9 @@ def training_mb(shape: Any, run: Any) -> float:
 def evaluation_mb(shape: Any, run: Any, adapter: bool = True) -> float:
     """MB (2^20 bytes) of a run's evaluation, with its adapter or of the base model.
 
-    Beside the weights, the highest of three moments: the file that weights are converted from; the activations of one
-    layer and the logits in memory at once; generation with its key-value cache.
+    Beside the weights, the highest of four moments: the file that weights are converted from; the logits of the text
+    that an adapter is checked on; the activations of one layer and the logits in memory at once; generation with its
+    key-value cache.
     """
     if run.training.gpus:
         return gpu_host_mb(shape)
@@ -115,7 +118,8 @@ def evaluation_mb(shape: Any, run: Any, adapter: bool = True) -> float:
         scored = layer + logits + tokens * cache
     # Sampling sorts the vocabulary and draws noise: 48 bytes a logit.
     generated = rows * (new * cache + 48 * vocabulary) + (0 if corpus else layer)
-    kept = KEPT_IN_EVALUATION * max(scored, generated)
+    checked = adapter * CHECK_TOKENS * vocabulary * (number + 12)
+    kept = KEPT_IN_EVALUATION * max(scored, generated, checked)
     if adapter and rows:
         kept += rows * LEFT_TOKENS * 2 * 2 * shape.num_hidden_layers * keys  # in 16 bits; less was left in 32
     nf4 = BITSANDBYTES_MB * (model.quantization == "nf4")

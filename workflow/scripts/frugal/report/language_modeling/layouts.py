@@ -1,6 +1,7 @@
 """The tables of an experiment on plain text, as they are shown."""
 
 from frugal.report.columns import (
+    ADAPTED,
     EFFECT,
     EFFECT_OVER,
     FINAL_LOSS,
@@ -103,6 +104,7 @@ LAYOUTS = {
             Column("device", "Device", wraps=0.2),
             MINUTES,
             TOKENS_PER_SECOND,
+            ADAPTED,
             WEIGHTS_TRAINED,
             Column("trainable_share", "Share of weights, %", ".4%"),
             Column("adapter_mb", "Adapter, MB", ".1f"),

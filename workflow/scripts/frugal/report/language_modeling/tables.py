@@ -10,6 +10,7 @@ from frugal.report.contents import LADDER, RATINGS
 from frugal.report.frames import (
     Builder,
     Rows,
+    adapted,
     compared,
     machine,
     metric_values,
@@ -146,6 +147,7 @@ def training(experiment: ExperimentResults) -> Rows:
     rows = []
     for run in experiment.trained:
         row = training_values(run, Layout("", tuple(columns.values())))
+        row["adapted"] = adapted(run.training)
         row["learning_rate"] = run.section("training").get("learning_rate")
         if run.training:
             hardware = run.provenance.get("hardware") or {}

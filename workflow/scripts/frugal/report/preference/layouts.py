@@ -1,6 +1,7 @@
 """The tables of an experiment on preferences, as they are shown."""
 
 from frugal.report.columns import (
+    ADAPTED,
     EFFECT,
     EFFECT_OVER,
     FINAL_LOSS,
@@ -107,6 +108,7 @@ LAYOUTS = {
             Column("tokens", "Tokens", ",d"),
             MINUTES,
             TOKENS_PER_SECOND,
+            ADAPTED,
             WEIGHTS_TRAINED,
             Column("trainable_share", "Share of weights, %", ".3%"),
             *MEMORY,

@@ -9,6 +9,7 @@ from frugal.preference.metrics import pair_accuracy
 from frugal.report.frames import (
     Builder,
     Rows,
+    adapted,
     compared,
     metric_values,
     provenance,
@@ -100,7 +101,8 @@ def shortcut(experiment: ExperimentResults) -> Rows:
 
 def training(experiment: ExperimentResults) -> Rows:
     """The training record of every trained run."""
-    return [training_values(run, LAYOUTS["training"]) for run in experiment.trained]
+    layout = LAYOUTS["training"]
+    return [training_values(run, layout) | {"adapted": adapted(run.training)} for run in experiment.trained]
 
 
 BUILDERS: dict[str, Builder] = {
