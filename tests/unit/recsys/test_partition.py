@@ -73,7 +73,8 @@ def test_ties_at_the_targets_and_elsewhere_are_counted(cut):
 def test_ties_of_the_chosen_targets(cut, targets, share):
     # The test part: user 0 has 2 and 3 at 9, 9; user 1 has 2 at 8, and 3 and 0 at 10, 10.
     rows = [(0, 0, 0), (1, 1, 1), (0, 1, 2), (1, 2, 3), (0, 2, 9), (0, 3, 9), (1, 2, 8), (1, 3, 10), (1, 0, 10)]
-    settings = {"split": "global_time", "validation_share": 0.2, "test_share": 0.55, "targets": targets}
+    rows += [(2, 0, 0), (2, 1, 1)]
+    settings = {"split": "global_time", "validation_share": 0.2, "test_share": 0.45, "targets": targets}
     assert read_json(cut(rows, **settings) / "summary.json")["ties"]["evaluation"] == pytest.approx(share)
 
 
