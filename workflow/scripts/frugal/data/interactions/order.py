@@ -32,7 +32,9 @@ def in_order(
     user, timestamp = columns["user"], columns["timestamp"]
     key = _by_user_and_time(user, timestamp)
     order = np.argsort(key)
-    same = np.diff(key[order]) == 0
+    ordered = key[order]
+    same = ordered[1:] == ordered[:-1]
+    del ordered
     places = np.flatnonzero(np.append(same, False) | np.insert(same, 0, False))
     rows = order[places]
     ranks = [rows]  # the last one first, as lexsort has them; argsort need not be stable

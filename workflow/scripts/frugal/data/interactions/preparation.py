@@ -101,7 +101,9 @@ def prepare(
 
     tie_order = entry.tie_order if rows.timestamp is not None else "file"
     order = in_order(columns, user_ids, item_ids, tie_order, entry.tie_seed)
-    columns = {role: values[order] for role, values in columns.items()}
+    for role in columns:  # one at a time, which takes less memory
+        columns[role] = columns[role][order]
+    del order
     _write_parquet(pa.table(columns), interactions)
     _write_parquet(_item_table(item_ids, described), items)
     facts = {
