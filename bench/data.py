@@ -29,10 +29,11 @@ TABLE = """datasets:
   bench:
     title: generated
     rating_range: [0.5, 5]
+    tie_order: file  # pandas, on the other side, has no random one
     sources:
       - {{path: '{folder}', format: movielens-csv, members: {{ratings: ratings.csv, items: movies.csv}}}}
 """
-# What a careful user of pandas would write: the same checks of duplicates, the same columns.
+# What a careful user of pandas would write: the same checks of duplicates, the same columns and order.
 PANDAS = """
 import sys
 import pandas as pd
@@ -41,6 +42,7 @@ raw, out = sys.argv[1:]
 ratings = pd.read_csv(f"{raw}/ratings.csv")
 films = pd.read_csv(f"{raw}/movies.csv")
 ratings = ratings.drop_duplicates(["userId", "movieId", "timestamp"], keep="last")
+ratings = ratings.sort_values(["userId", "timestamp"], kind="stable")
 known = sorted(set(films.movieId) | set(ratings.movieId.unique()))
 items = pd.Categorical(ratings.movieId, categories=known).codes
 users, _ = pd.factorize(ratings.userId, sort=True)

@@ -82,6 +82,9 @@ def counts(record: dict[str, Any]) -> Iterator[str]:
     for name in ("repeated", "cold") if targets else ():
         if not 0 <= targets[name] <= targets["targets"]:
             yield f"{targets[name]} of {targets['targets']} targets are {name}"
+    for name, share in (record.get("ties") or {}).items():
+        if share is not None and not 0 <= share <= 1:
+            yield f"{share} is no share of ties ({name})"
     if targets and record.get("history") == "exclude" and record["cases"] > targets["targets"] - targets["repeated"]:
         yield f"{record['cases']} users are scored, and {targets['targets'] - targets['repeated']} targets are left"
 

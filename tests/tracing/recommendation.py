@@ -2,7 +2,20 @@
 
 from typing import Any
 
-from .sources import PROVENANCE, Cell, Source, compared, minutes, principal, score, setting, summary, told, trained
+from .sources import (
+    PROVENANCE,
+    Cell,
+    Source,
+    compared,
+    minutes,
+    principal,
+    score,
+    setting,
+    summary,
+    tie_order,
+    told,
+    trained,
+)
 from .study import BASELINE, mentions
 
 
@@ -111,6 +124,11 @@ def target_share(name: str):
     return share
 
 
+def tied(name: str):
+    """The share of ties in time that the shards have."""
+    return lambda cell, run: cell.study.record(cell.experiment, run)["ties"][name]
+
+
 PROTOCOL = {"protocol": told("config")}
 TABLES: dict[str, dict[str, Source]] = {
     "data": {
@@ -120,8 +138,10 @@ TABLES: dict[str, dict[str, Source]] = {
         "items": summary("items"),
         "interactions": summary("rows_kept"),
         "mean_length": lambda cell: summary("rows_kept")(cell) / summary("users")(cell),
-        "ties": summary("ties_at_last_position"),
         "ordered": ordered,
+        "tied_targets": of_alike(tied("evaluation")),
+        "tied_steps": of_alike(tied("elsewhere")),
+        "tie_order": tie_order,
         "min_rating": lambda cell: bool(alike(cell)),
         "max_users": lambda cell: bool(alike(cell)),
         "fraction": lambda cell: bool(alike(cell)),

@@ -251,6 +251,16 @@ def summary(name: str) -> Source:
     return lambda cell: cell.study.prepared(cell.row["dataset"]).get(name)
 
 
+def ties(name: str) -> Source:
+    return lambda cell: summary("ties")(cell)[name]
+
+
+def tie_order(cell: Cell) -> str:
+    if ties("order")(cell) == "file":
+        return "that of the file"
+    return f"random (seed {ties('seed')(cell)})"
+
+
 def test_pairs(cell: Cell) -> int:
     predictions = cell.study.frame(f"{cell.experiment}/base/predictions.parquet")
     return int((predictions["kind"] == cell.column.split("_")[2]).sum())
@@ -264,7 +274,9 @@ PREFERENCE: dict[str, dict[str, Source]] = {
         "ratings": summary("rows_kept"),
         "skipped": lambda cell: summary("rows_read")(cell) - summary("rows_kept")(cell),
         "density": summary("density"),
-        "ties": summary("ties_at_last_position"),
+        "tied_ends": ties("at_end"),
+        "tied_steps": ties("elsewhere"),
+        "tie_order": tie_order,
         "train_pairs": lambda cell: cell.study.training(cell.experiment, principal(cell))["examples"],
         "train_shortened": lambda cell: cell.study.training(cell.experiment, principal(cell))["shortened_histories"],
         "test_shortened": lambda cell: cell.study.record(cell.experiment, "base")["metrics"]["shortened_histories"],

@@ -30,6 +30,7 @@ def record(**metrics):
         (impossible.cutoffs, record(**{"recall@10": 0.6}), "recall@10 is 0.6, above HR@10, 0.5"),
         (impossible.cutoffs, record(**{"coverage@10": 0.05}), "coverage@10 is 0.05, below coverage@5, 0.1"),
         (impossible.counts, record() | {"targets": TARGETS | {"cold": 5}}, "5 of 4 targets are cold"),
+        (impossible.counts, record() | {"ties": {"evaluation": 1.5, "elsewhere": None}}, "1.5 is no share of ties"),
         (
             impossible.counts,
             record() | {"targets": TARGETS, "history": "exclude", "cases": 4},

@@ -128,7 +128,7 @@ def test_a_date_that_is_none_is_left_out_with_a_note(project, monkeypatch, capsy
     assert read_study("config/shop.yaml").datasets["shop"].sources[0].columns.timestamp is None
 
 
-@pytest.mark.parametrize(("suffix", "format"), [("pdf", "pdf"), ("txt", "text"), ("jsonl", "text")])
+@pytest.mark.parametrize(("suffix", "format"), [("pdf", "pdf"), ("txt", "text"), ("jsonl", "text"), ("ndjson", "text")])
 def test_a_folder_of_documents(tmp_path, suffix, format):
     for name in "abc":
         write(tmp_path / f"texts/{name}.{suffix}", "{}")

@@ -108,7 +108,7 @@ def _example(kind: Kind) -> str:
     if kind.reads == "documents":
         source = [
             "path: /data/reports",
-            "format: pdf                  # or text: .txt, .jsonl",
+            "format: pdf                  # or text: .txt, .jsonl, .ndjson",
         ]
     elif kind is PREFERENCE:
         source = ["path: /data/shop              # a folder with both files", "format: csv"]

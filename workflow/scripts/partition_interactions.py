@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def partition(interactions: pa.Table, item_count: int, settings: DataSettings, core: int | None = None) -> Split:
-    """The split that the settings describe; equal times keep the order of the file.
+    """The split that the settings describe; equal times keep the order of the prepared rows.
 
     Args:
         core: the data set's `min_interactions`. It holds for the ratings that are used: the k-core of the k-core's
@@ -70,10 +70,10 @@ def partition(interactions: pa.Table, item_count: int, settings: DataSettings, c
         user_count = min(user_count, settings.max_users)
     order = np.flatnonzero(keep)
     order = order[np.argsort(times[order], kind="stable")]
+    order = order[np.argsort(users[order], kind="stable")]
     histories = Histories.from_pairs(users[order], items[order], user_count)
     if settings.split == "leave_one_out":
-        return leave_one_out(histories, item_count)
-    order = order[np.argsort(users[order], kind="stable")]
+        return leave_one_out(histories, item_count, times[order])
     shares = settings.validation_share, settings.test_share
     return global_time(histories, times[order], item_count, *shares, settings.targets)
 

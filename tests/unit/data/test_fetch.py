@@ -287,6 +287,16 @@ def test_a_folder_without_members_is_taken_whole(tmp_path: Path) -> None:
     assert (tmp_path / "raw" / "deep" / "b.pdf").read_text() == "deep/b.pdf"
 
 
+def test_a_folder_of_texts_has_txt_and_json_lines(tmp_path: Path) -> None:
+    (tmp_path / "texts").mkdir()
+    for name in ("a.txt", "b.jsonl", "c.ndjson", "d.json", "e.csv"):
+        (tmp_path / "texts" / name).write_text("x")
+    source = PathSource(path=str(tmp_path / "texts"), format="text")
+    fetch("texts", entry(source), tmp_path / "raw", downloads=tmp_path)
+    record = json.loads((tmp_path / "raw" / "source.json").read_text())
+    assert list(record["members"]) == ["a.txt", "b.jsonl", "c.ndjson"]
+
+
 def test_a_packed_member_of_a_folder_is_unpacked(tmp_path: Path) -> None:
     (tmp_path / "shop").mkdir()
     packed = gzip.compress(RATINGS, mtime=0)

@@ -7,7 +7,8 @@ from frugal.errors import FrugalError
 
 # Three users, four films, not in the order of their ids; film 12 is rated by nobody.
 TRIPLES = [(7, 10, 5, 300), (2, 3, 4, 100), (7, 3, 1, 300), (10, 267, 3, 50)]
-ROWS = [(1, 1, 5.0, 300), (0, 0, 4.0, 100), (1, 0, 1.0, 300), (2, 3, 3.0, 50)]
+# By user and time; the hash of seed 0 orders user 1's two films at 300.
+ROWS = [(0, 0, 4.0, 100), (1, 0, 1.0, 300), (1, 1, 5.0, 300), (2, 3, 3.0, 50)]
 
 FLAGS_OF = {
     3: "0001110000000000000",
@@ -103,7 +104,8 @@ def test_the_summary_is_worked_out_by_hand(prepared) -> None:
     assert (facts["users"], facts["items"], facts["items_rated"]) == (3, 4, 3)
     assert facts["density"] == 4 / 12
     # User 7 has two films at 300, its last moment; the other two users have one film each.
-    assert facts["ties_at_last_position"] == 1
+    ties = {"order": "random", "seed": 0, "users_at_end": 1, "at_end": 1 / 3, "elsewhere": None}
+    assert facts["ties"] == ties
     assert (facts["first_timestamp"], facts["last_timestamp"]) == (50, 300)
     assert (facts["rating_min"], facts["rating_max"]) == (1.0, 5.0)
     assert facts["duplicates"] == {"policy": "keep_last", "removed": 0}

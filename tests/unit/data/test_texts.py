@@ -168,8 +168,11 @@ def test_an_array_of_json(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ['[{"text": "One"}]', '{"text": "One"}\n{"text": "Two"}\n', '{\n "a": 1\n}'])
 def test_json_is_no_prose(tmp_path: Path, text: str) -> None:
     (document,) = read(tmp_path, "a.txt", text.encode())
-    assert (document.status, document.reason) == ("skipped", "JSON in a file that is not named .json or .jsonl")
-    with pytest.raises(FrugalError, match=r"a\.txt: JSON in a file that is not named \.json or \.jsonl"):
+    assert (document.status, document.reason) == (
+        "skipped",
+        "JSON in a file that is not named .json, .jsonl or .ndjson",
+    )
+    with pytest.raises(FrugalError, match=r"a\.txt: JSON in a file that is not named \.json, \.jsonl or \.ndjson"):
         read(tmp_path, "a.txt", text.encode(), skip=False)
 
 

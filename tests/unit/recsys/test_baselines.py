@@ -9,7 +9,9 @@ import pytest
 
 import score_recommender_baselines
 from frugal.config.recommendation import BASELINES, RecommendationRun
+from frugal.config.registry import DATASETS_FILE, load_datasets
 from frugal.config.study import dump_yaml, plain
+from frugal.data.interactions.preparation import prepare
 from frugal.files import read_json
 from frugal.kinds import RECOMMENDATION
 from frugal.recsys import baselines, ease
@@ -28,7 +30,8 @@ from frugal.recsys.evaluation import evaluate
 from frugal.recsys.histories import Histories, Split, in_time_order, leave_one_out
 from frugal.recsys.shards import write_shards
 
-MOVIELENS_100K = Path(__file__).parents[3] / "data/prepared/movielens-100k/interactions.parquet"
+ROOT = Path(__file__).parents[3]
+MOVIELENS_100K = ROOT / "data/raw/movielens-100k"
 
 
 def histories(*rows: list[int]) -> Histories:
@@ -137,8 +140,8 @@ def test_validation_items_are_known_and_test_items_are_not():
     assert score(fit_baselines(parts)["popularity"], [0])[0].tolist() == [2, 2, 0, 0]
 
 
-@pytest.mark.skipif(not MOVIELENS_100K.exists(), reason="needs data/prepared/movielens-100k, which `make` prepares")
-def test_movielens_100k_gives_the_known_figures():
+@pytest.mark.skipif(not MOVIELENS_100K.exists(), reason="needs data/raw/movielens-100k, which `make` fetches")
+def test_movielens_100k_gives_the_known_figures(tmp_path):
     # Leave-one-out, full ranking, what was seen is filtered, ties in time in the order of the file.
     anchors = {
         "popularity": (0.086, 0.044),
@@ -147,7 +150,10 @@ def test_movielens_100k_gives_the_known_figures():
         "markov": (0.145, 0.079),
         "ease_recency": (0.204, 0.110),
     }
-    table = pd.read_parquet(MOVIELENS_100K)
+    entry = load_datasets(ROOT / DATASETS_FILE)["movielens-100k"].model_copy(update={"tie_order": "file"})
+    files = [tmp_path / name for name in ("interactions.parquet", "items.parquet", "summary.json")]
+    prepare("movielens-100k", entry, MOVIELENS_100K, *files)
+    table = pd.read_parquet(files[0])
     columns = (table[name].to_numpy() for name in ("user", "item", "timestamp"))
     split = leave_one_out(in_time_order(*columns, user_count=943), item_count=1682)
     for name, scorer in fit_baselines(split).items():

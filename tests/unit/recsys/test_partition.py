@@ -58,6 +58,26 @@ def test_repeated_and_cold_targets_are_counted(cut):
     assert read_split(folder).keeps_history("auto")
 
 
+def test_ties_at_the_targets_and_elsewhere_are_counted(cut):
+    # User 0: 0 1 2 3 at 0 0 1 1: the targets 2 and 3 are tied with each other, and so is the only step of training.
+    # User 1: 0 1 2 3 at 0 1 2 3: no ties. User 2: 0 1 at 5 5, which only train.
+    rows = [(0, 0, 0), (0, 1, 0), (0, 2, 1), (0, 3, 1)]
+    rows += [(1, 0, 0), (1, 1, 1), (1, 2, 2), (1, 3, 3), (2, 0, 5), (2, 1, 5)]
+    folder = cut(rows)
+    ties = {"validation": 0.5, "evaluation": 0.5, "elsewhere": pytest.approx(2 / 3)}
+    assert read_json(folder / "summary.json")["ties"] == ties
+    assert read_split(folder).ties == ties
+
+
+@pytest.mark.parametrize(("targets", "share"), [("all", 0.8), ("first", 0.5), ("last", 1)])
+def test_ties_of_the_chosen_targets(cut, targets, share):
+    # The test part: user 0 has 2 and 3 at 9, 9; user 1 has 2 at 8, and 3 and 0 at 10, 10.
+    rows = [(0, 0, 0), (1, 1, 1), (0, 1, 2), (1, 2, 3), (0, 2, 9), (0, 3, 9), (1, 2, 8), (1, 3, 10), (1, 0, 10)]
+    rows += [(2, 0, 0), (2, 1, 1)]
+    settings = {"split": "global_time", "validation_share": 0.2, "test_share": 0.45, "targets": targets}
+    assert read_json(cut(rows, **settings) / "summary.json")["ties"]["evaluation"] == pytest.approx(share)
+
+
 def test_the_shards_know_whose_numbers_they_have(cut):
     catalogue = read_catalogue(cut([(0, 0, 0), (0, 1, 1), (0, 2, 2)]))
     assert (catalogue.items, catalogue.users) == (["i0", "i1", "i2", "i3"], "f00")

@@ -62,6 +62,7 @@ def test_the_layout_by_hand(tmp_path):
             "validation": {"targets": 2, "repeated": 0, "cold": 1},
             "evaluation": {"targets": 2, "repeated": 0, "cold": 0},
         },
+        "ties": None,
     }
 
 

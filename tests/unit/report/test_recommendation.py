@@ -63,8 +63,8 @@ def test_runs_on_another_split_stand_apart(results):
 
 def test_data_by_hand(results):
     assert [cell.value for cell in table(results, "ssept", "data").rows()[0]] == [
-        "movielens-100k", "leave one out", "943", "1,682", "99,990", "106.0", "415", "yes", "100", "60",
-        "0.0", "5.0", "left out",
+        "movielens-100k", "leave one out", "943", "1,682", "99,990", "106.0", "yes", "42.0", "25.0",
+        "random (seed 0)", "100", "60", "0.0", "5.0", "left out",
     ]  # fmt: skip
 
 

@@ -184,7 +184,8 @@ def test_training_and_data_by_hand(study, results):
     ]  # fmt: skip
     data = studies.table(results, "movie_preference", "data")
     assert [cell.value for cell in data.rows()[0]] == [
-        "movielens-100k", "943", "1,682", "99,990", "10", "6.30", "415", "640", "80", "80", "40", "12", "3"
+        "movielens-100k", "943", "1,682", "99,990", "10", "6.30", "44.0", "25.0", "random (seed 0)", "640",
+        "80", "80", "40", "12", "3"
     ]  # fmt: skip
 
 

@@ -47,6 +47,7 @@ def ranking_record(table: pd.DataFrame) -> dict:
         "cases": table["user"].nunique(),
         "history": "exclude",
         "targets": {"targets": 60, "repeated": 0, "cold": 3},
+        "ties": {"validation": 0.5, "evaluation": 0.42, "elsewhere": 0.25},
         "training": None,
         "provenance": {
             "hardware": HARDWARE,

@@ -116,7 +116,8 @@ def make_study(root: Path, config: dict[str, Any] | None = None) -> Path:
 def _make_data(prepared: Path, study: Study) -> None:
     summary = {
         "rows_read": 100000, "rows_kept": 99990, "users": 943, "items": 1682, "density": 0.063,
-        "ties_at_last_position": 415, "first_timestamp": 874724710,
+        "ties": {"order": "random", "seed": 0, "users_at_end": 415, "at_end": 0.44, "elsewhere": 0.25},
+        "first_timestamp": 874724710,
         "inputs": {"ml-100k.inter": "c" * 64},
     }  # fmt: skip
     for experiment in study.experiments.values():

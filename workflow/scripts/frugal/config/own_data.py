@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow.parquet
 
 from frugal.config.errors import nearest
+from frugal.data import JSON_LINES
 from frugal.data.interactions.nulls import BadRow
 from frugal.data.interactions.times import parse_timestamp
 from frugal.errors import FrugalError, blaming
@@ -29,7 +30,7 @@ ITEM_NAMES = {
     "attributes": "attributes genres genre categories category tags class",
     "year": "year releaseyear publicationyear",
 }
-TABLES, TEXTS, SEQUENCES, PDFS = (".csv", ".tsv", ".parquet"), (".txt", ".jsonl"), (".txt", ".seq"), (".pdf",)
+TABLES, TEXTS, SEQUENCES, PDFS = (".csv", ".tsv", ".parquet"), (".txt", *JSON_LINES), (".txt", ".seq"), (".pdf",)
 SEPARATORS = ",;\t|"
 FEWEST_DOCUMENTS = 3
 #: Bytes of a file that are looked at.
@@ -67,12 +68,14 @@ def _documents(data: Path, files: Sequence[Path]) -> dict[str, Any]:
         if (count := sum(path.suffix.lower() in suffixes for path in files))
     }
     if not found:
-        raise FrugalError(f"{data}: holds no text; wanted: .txt (one document), .jsonl (one document a line) or .pdf")
+        raise FrugalError(
+            f"{data}: holds no text; wanted: .txt (one document), .jsonl or .ndjson (one document a line) or .pdf"
+        )
     if len(found) > 1:
         counted = " and ".join(f"{count} of the format '{name}'" for name, count in found.items())
         raise FrugalError(f"{data}: holds {counted}; put them into two folders, and name one as DATA")
     format, count = found.popitem()
-    if count < FEWEST_DOCUMENTS and not any(path.suffix.lower() == ".jsonl" for path in files):
+    if count < FEWEST_DOCUMENTS and not any(path.suffix.lower() in JSON_LINES for path in files):
         raise FrugalError(
             f"{data}: holds {count} document{'s' * (count > 1)}, and at least {FEWEST_DOCUMENTS} are needed, for "
             "training, validation and test: cut the text into several .txt files, or lines of a .jsonl file"

@@ -20,6 +20,9 @@ DATASETS_FILE = Path("config/datasets.yaml")
 MODELS_FILE = Path("config/models.yaml")
 
 
+TieOrder = Literal["random", "file"]
+
+
 class Entry(Settings):
     """What data sets and models have in common."""
 
@@ -43,6 +46,13 @@ class DatasetEntry(Entry):
     on_duplicates: Literal["error", "keep_first", "keep_last", "keep"] = Field(
         "keep_last", description="For rows with the same user, item and timestamp."
     )
+    tie_order: TieOrder = Field(
+        "random",
+        description="Order of a user's interactions of the same time: 'random' (by a hash of tie_seed, user, time and "
+        "item, whatever the order of the rows) or 'file' (as the rows stand: only where they are known to stand in "
+        "the order of events). Without times the order is that of the file.",
+    )
+    tie_seed: int = Field(0, description="Seed of tie_order: random.")
     min_characters: int = Field(200, ge=0, description="Shorter documents are left out.")
     near_duplicate_similarity: float | None = Field(
         0.8,

@@ -2,3 +2,5 @@
 
 # The record that fetching leaves beside the members, and preparation reads.
 RECORD = "source.json"
+#: Endings of text files with one JSON object a line.
+JSON_LINES = (".jsonl", ".ndjson")

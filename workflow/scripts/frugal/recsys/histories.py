@@ -12,6 +12,7 @@ from frugal.errors import FrugalError
 MIN_LENGTH = 3
 
 Part = Literal["validation", "test"]
+Chosen = Literal["all", "first", "last"]
 #: Whether a user's history is ranked with the rest of the catalogue, see `Split.keeps_history`.
 History = Literal["exclude", "keep", "auto"]
 
@@ -75,6 +76,7 @@ class Split:
         ordered: False where the source has no order in time (the shards of MLPerf): positions mean nothing.
         chosen: which of a user's items in a part are its targets.
         known_repeats: `repeats` of the whole data, where these are a sample of its users; None: counted here.
+        ties: see `tie_shares`; None where the times are not known.
     """
 
     train: Histories
@@ -82,8 +84,9 @@ class Split:
     test: Histories
     item_count: int
     ordered: bool = True
-    chosen: Literal["all", "first", "last"] = "all"
+    chosen: Chosen = "all"
     known_repeats: int | None = None
+    ties: dict[str, float | None] | None = None
 
     @property
     def user_count(self) -> int:
@@ -112,8 +115,7 @@ class Split:
         if not self.keeps_history(history):
             found = found.select(~self._in_context(found, part))
         if self.chosen != "all":
-            at = (found.offsets[:-1] if self.chosen == "first" else found.offsets[1:] - 1)[found.lengths > 0]
-            return found.select(np.isin(np.arange(len(found.items)), at))
+            return _choose(found, self.chosen)
         return found.select(_first(self._keys(found))) if self.repeats else found
 
     def target_counts(self, part: Part) -> dict[str, int]:
@@ -160,21 +162,32 @@ def _first(keys: np.ndarray) -> np.ndarray:
     return first
 
 
+def _choose(histories: Histories, chosen: Chosen) -> Histories:
+    """Of each user all items, the first or the last."""
+    if chosen == "all":
+        return histories
+    at = histories.offsets[:-1] if chosen == "first" else histories.offsets[1:] - 1
+    return histories.select(np.isin(np.arange(len(histories.items)), at[histories.lengths > 0]))
+
+
 def in_time_order(users: np.ndarray, items: np.ndarray, timestamps: np.ndarray, user_count: int) -> Histories:
-    """Histories from the rows of a file; where a user's times are equal, the order of the file decides."""
+    """Histories from prepared interactions, which stand in the right order where a user's times are equal."""
     order = np.argsort(timestamps, kind="stable")
     return Histories.from_pairs(users[order], items[order], user_count)
 
 
-def leave_one_out(histories: Histories, item_count: int) -> Split:
+def leave_one_out(histories: Histories, item_count: int, timestamps: np.ndarray | None = None) -> Split:
     """Each user's last item is the test target, the one before it the validation target.
 
     Users with fewer than three items train only: nothing of theirs is predicted.
+
+    Args:
+        timestamps: int64, (interactions,), of ``histories.items``, for the shares of ties alone.
     """
     lengths = histories.lengths
     position = np.arange(len(histories.items)) - np.repeat(histories.offsets[:-1], lengths)
     from_end = np.repeat(np.where(lengths >= MIN_LENGTH, lengths, np.iinfo(np.int64).max), lengths) - position
-    return _split(histories, from_end == 2, from_end == 1, item_count)
+    return _split(histories, timestamps, from_end == 2, from_end == 1, item_count)
 
 
 def global_time(
@@ -183,7 +196,7 @@ def global_time(
     item_count: int,
     validation_share: float,
     test_share: float,
-    chosen: Literal["all", "first", "last"] = "all",
+    chosen: Chosen = "all",
 ) -> Split:
     """Two moments, the same for all users, cut the interactions: no model sees the future of anyone.
 
@@ -205,15 +218,48 @@ def global_time(
     for name, part in (("training", ~validation & ~test), ("validation", validation), ("test", test)):
         if not part.any():
             raise FrugalError(f"a split at the times {cuts[0]} and {cuts[1]} leaves no {name} interactions")
-    return _split(histories, validation, test, item_count, chosen)
+    return _split(histories, timestamps, validation, test, item_count, chosen)
+
+
+def tie_shares(
+    histories: Histories, timestamps: np.ndarray, validation: np.ndarray, test: np.ndarray, chosen: Chosen
+) -> dict[str, float | None]:
+    """How often the order within a tie, and not time, decides what follows what.
+
+    Args:
+        timestamps: int64, (interactions,), of ``histories.items``.
+        validation, test: bool, (interactions,), the parts; the rest is the training part.
+
+    Returns:
+        validation, evaluation: the share of the part's targets that have the time of another interaction of the user.
+        elsewhere: the share of equal times among pairs of a user's consecutive interactions in the training part.
+        None: there are none.
+    """
+    users, train = histories.users, ~validation & ~test
+    pairs = users[1:] == users[:-1]
+    same = pairs & (timestamps[1:] == timestamps[:-1])
+    # As items, so that targets are chosen as of items.
+    tied = Histories((np.append(same, False) | np.insert(same, 0, False)).astype(np.int32), histories.offsets)
+    inside = pairs & train[1:] & train[:-1]
+    return {
+        "validation": _mean(_choose(tied.select(validation), chosen).items),
+        "evaluation": _mean(_choose(tied.select(test), chosen).items),
+        "elsewhere": _mean(same[inside]),
+    }
+
+
+def _mean(values: np.ndarray) -> float | None:
+    return float(values.mean()) if values.size else None
 
 
 def _split(
     histories: Histories,
+    timestamps: np.ndarray | None,
     validation: np.ndarray,
     test: np.ndarray,
     item_count: int,
-    chosen: Literal["all", "first", "last"] = "all",
+    chosen: Chosen = "all",
 ) -> Split:
     parts = (histories.select(keep) for keep in (~validation & ~test, validation, test))
-    return Split(*parts, item_count=item_count, chosen=chosen)
+    ties = None if timestamps is None else tie_shares(histories, timestamps, validation, test, chosen)
+    return Split(*parts, item_count=item_count, chosen=chosen, ties=ties)

@@ -38,12 +38,14 @@ def summarise_seeds(evaluations: dict[int, Evaluation], bootstrap_samples: int, 
 
 
 def describe_targets(split: Split, history: History) -> dict[str, Any]:
-    """For metrics.json. history: whether it was ranked, "keep" or "exclude"; targets: see `Split.target_counts`.
+    """For metrics.json. history: whether it was ranked, "keep" or "exclude"; targets: see `Split.target_counts`; ties:
+    see `tie_shares`, of all users.
 
     Of repeated targets none is scored where the history is excluded.
     """
     kept = split.keeps_history(history)
-    return {"history": "keep" if kept else "exclude", "targets": split.target_counts("test")}
+    counts = split.target_counts("test")
+    return {"history": "keep" if kept else "exclude", "targets": counts, "ties": split.ties}
 
 
 def write_ranking_metrics(

@@ -7,7 +7,7 @@ Layout that `write_shards` makes::
     folder/evaluation/part_000.npz ...   targets that are measured once
     folder/catalogue.json                the items' ids in the data's own files, and a hash of its users
     folder/summary.json                  users, items, shards, ordered, which items of a part are targets, rows and
-                                         targets of each part, repeats, and the maker's own facts
+                                         targets of each part, repeats, ties in time, and the maker's own facts
 
 Each file has one array, ``arr_0``: int32, (rows, 2), each row a zero-based [user, item]; a user's rows stand in
 the order of time. User u is in shard ``u % shards`` of every part, so the first shards of each part are a sample
@@ -93,6 +93,7 @@ def write_shards(
         "chosen": split.chosen,
         "rows": {part: len(history.items) for part, history in histories.items()},
         "repeats": split.repeats,
+        "ties": split.ties,
         "targets": {"validation": split.target_counts("validation"), "evaluation": split.target_counts("test")},
     }
     with atomic_path(folder) as temporary:
@@ -230,10 +231,12 @@ def _read_summary(path: Path) -> tuple[int, int, int, bool, dict[str, Any]]:
             raise ValueError
         if not 1 <= shards <= MOST_SHARDS:
             raise ValueError
-        chosen, repeats = summary.get("chosen", "all"), summary.get("repeats")
+        chosen, repeats, ties = summary.get("chosen", "all"), summary.get("repeats"), summary.get("ties")
         if chosen not in ("all", "first", "last") or not (repeats is None or type(repeats) is int):
             raise ValueError
-        return users, items, shards, bool(ordered), {"chosen": chosen, "known_repeats": repeats}
+        if not (ties is None or isinstance(ties, dict)):
+            raise ValueError
+        return users, items, shards, bool(ordered), {"chosen": chosen, "known_repeats": repeats, "ties": ties}
     except (ValueError, KeyError, TypeError):
         raise FrugalError(f"{path}: is damaged; run the rule that makes the shards again") from None
 

@@ -69,6 +69,14 @@ def dataset_of(run: Run) -> str | None:
     return (source.config or {}).get("dataset") if source else None
 
 
+def tie_order(summary: dict[str, Any]) -> str | None:
+    """What orders a user's interactions of one time in prepared data; None where it has no such record."""
+    ties = summary.get("ties")
+    if ties is None:
+        return None
+    return "that of the file" if ties["order"] == "file" else f"random (seed {ties['seed']})"
+
+
 def compared(principal: Run, other: Run, found: Comparison | None) -> dict[str, Any]:
     """A row of a table of tests: what the principal run is compared with, and what was found."""
     names = {"first": principal.label, "second": other.label, "run": other.name, "role": other.role}

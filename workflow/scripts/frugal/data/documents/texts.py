@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from frugal.data import JSON_LINES
 from frugal.data.documents.characters import encoding_of, is_binary, plain_characters
 from frugal.data.documents.preparation import Document
 from frugal.errors import FrugalError, first_line
 
 # ` = Title = `, and not ` = = Section = = `.
 TITLE = re.compile(r" = (?!=)(.*[^=\s]) = \n?")
-JSON_FILES = (".jsonl", ".ndjson", ".json")
+JSON_FILES = (*JSON_LINES, ".json")
 
 
 def read_wikitext(path: Path, split: str, file: str = "") -> Iterator[Document]:
@@ -74,7 +75,9 @@ def read_text(path: Path, name: str, split: str | None, text_field: str, skip: b
     if is_binary(text):
         yield _bad(path, f"{path}", name, name, split, "not text", skip)
     elif _is_json(text):
-        yield _bad(path, f"{path}", name, name, split, "JSON in a file that is not named .json or .jsonl", skip)
+        yield _bad(
+            path, f"{path}", name, name, split, "JSON in a file that is not named .json, .jsonl or .ndjson", skip
+        )
     elif (text := plain_characters(text)).strip():
         yield Document(name, title, text, split, name)
     else:

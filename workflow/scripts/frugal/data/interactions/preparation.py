@@ -18,6 +18,7 @@ from frugal.data import RECORD
 from frugal.data.interactions.amazon import read_amazon
 from frugal.data.interactions.delimited import Dialect, read_delimited
 from frugal.data.interactions.movielens import RATINGS, RECBOLE_RATINGS, Item, present, read_movielens_items
+from frugal.data.interactions.order import describe_ties, in_order
 from frugal.data.interactions.own import read_own_items, read_parquet, read_sequences
 from frugal.data.interactions.rows import INTEGER_ID, BadRows, RawInteractions, Rules
 from frugal.data.source.archives import disk_errors
@@ -42,10 +43,11 @@ def prepare(
     """Turn a fetched data set into ``interactions``, ``items`` and ``summary``.
 
     ``interactions`` (Parquet): user and item (int32, from 0), rating (float32), timestamp (int64, since 1970 in the
-    unit that ``summary`` names), in the order of the file. ``items`` (Parquet): item (int32), title, year (int16 or
-    null), attributes (such as genres: a list of strings), original_id. Users and items are numbered in the order of
-    their original ids, as numbers where all are whole numbers, else as text; items that nobody has rated have a number
-    too, unless the entry sets ``min_interactions``: then only the users and items of the k-core have one.
+    unit that ``summary`` names), by user and time; equal times are ordered as `order.in_order` says. ``items``
+    (Parquet): item (int32), title, year (int16 or null), attributes (such as genres: a list of strings), original_id.
+    Users and items are numbered in the order of their original ids, as numbers where all are whole numbers, else as
+    text; items that nobody has rated have a number too, unless the entry sets ``min_interactions``: then only the users
+    and items of the k-core have one.
 
     Returns:
         What ``summary`` holds.
@@ -97,6 +99,11 @@ def prepare(
         user_ids, columns["user"] = renumber(user_ids, columns["user"])
         item_ids, columns["item"] = renumber(item_ids, columns["item"])
 
+    tie_order = entry.tie_order if rows.timestamp is not None else "file"
+    order = in_order(columns, user_ids, item_ids, tie_order, entry.tie_seed)
+    for role in columns:  # one at a time, which takes less memory
+        columns[role] = columns[role][order]
+    del order
     _write_parquet(pa.table(columns), interactions)
     _write_parquet(_item_table(item_ids, described), items)
     facts = {
@@ -115,6 +122,11 @@ def prepare(
         "item_rows_skipped_examples": bad_items.examples,
         "items_without_description": len(set(item_ids) - {one.id for one in described}) if described else 0,
         "timestamps": rows.timestamp is not None,
+        "ties": {
+            "order": tie_order,
+            "seed": entry.tie_seed if tie_order == "random" else None,
+            **describe_ties(columns["user"], columns["timestamp"], len(user_ids)),
+        },
         "users_sha256": hashlib.sha256("\n".join(user_ids).encode()).hexdigest(),
         **_describe(columns, len(user_ids), len(item_ids)),
         "inputs": dict(sorted(inputs.items())),
@@ -318,20 +330,16 @@ def _item_table(ids: list[str], described: list[Item]) -> pa.Table:
 
 
 def _describe(columns: dict[str, np.ndarray], users: int, items: int) -> dict[str, Any]:
-    user, rating, timestamp = columns["user"], columns["rating"], columns["timestamp"]
-    latest = np.full(users, np.iinfo(np.int64).min)
-    np.maximum.at(latest, user, timestamp)
-    at_latest = np.bincount(user[timestamp == latest[user]], minlength=users)
+    rating, timestamp = columns["rating"], columns["timestamp"]
     return {
         "users": users,
         "items": items,
         "items_rated": int(np.count_nonzero(np.bincount(columns["item"], minlength=items))),
-        "density": user.size / (users * items),
+        "density": rating.size / (users * items),
         "rating_min": float(rating.min()),
         "rating_max": float(rating.max()),
         "first_timestamp": int(timestamp.min()),
         "last_timestamp": int(timestamp.max()),
-        "ties_at_last_position": int((at_latest >= 2).sum()),
     }
 
 

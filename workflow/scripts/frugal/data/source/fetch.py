@@ -23,7 +23,7 @@ from frugal.config.sources import (
     UrlsSource,
     source_kind,
 )
-from frugal.data import RECORD
+from frugal.data import JSON_LINES, RECORD
 from frugal.data.source.archives import Limits, disk_errors, single_member, unpack
 from frugal.data.source.download import Check, Patience, SourceUnavailable, download, locked, say
 from frugal.data.source.registries import HUB_FILES, pip_download, snapshot
@@ -31,7 +31,7 @@ from frugal.errors import FrugalError
 from frugal.files import atomic_path, in_full, sha256_file, write_json
 
 # What is taken of a folder whose source names no members.
-PATTERNS = {"safetensors": HUB_FILES, "pdf": ("*.pdf",), "text": ("*.txt", "*.jsonl")}
+PATTERNS = {"safetensors": HUB_FILES, "pdf": ("*.pdf",), "text": ("*.txt", *(f"*{ending}" for ending in JSON_LINES))}
 
 
 def fetch(

@@ -20,7 +20,8 @@ from frugal.report.tables import Column, Layout
 
 LAYOUTS = {
     "data": Layout(
-        "Data. A tie at the end is a user whose last rating shares its time with another one. A history is shortened, "
+        "Data. A step from one rating of a user to the next is tied if both have the same time; the order of ties is "
+        "random, by a hash, or that of the file. A history is shortened, "
         "by its oldest items, where a prompt would be longer than model.max_length.",
         (
             Column("dataset", "Data set"),
@@ -29,7 +30,9 @@ LAYOUTS = {
             Column("ratings", "Ratings", ",d"),
             Column("skipped", "Rows skipped", ",d"),
             Column("density", "Density, %", ".2%"),
-            Column("ties", "Users with a tie at the end", ",d"),
+            Column("tied_ends", "Users whose last step is tied, %", ".1%"),
+            Column("tied_steps", "Tied steps elsewhere, %", ".1%"),
+            Column("tie_order", "Order of ties"),
             Column("train_pairs", "Training pairs", ",d"),
             Column("test_pairs_easy", "Easy test pairs", ",d"),
             Column("test_pairs_hard", "Hard test pairs", ",d"),

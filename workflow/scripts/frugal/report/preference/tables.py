@@ -14,6 +14,7 @@ from frugal.report.frames import (
     metric_values,
     provenance,
     system_values,
+    tie_order,
     training_values,
 )
 from frugal.report.preference.layouts import LAYOUTS
@@ -54,7 +55,8 @@ def data(experiment: ExperimentResults) -> Rows:
         summary = experiment.summary(dataset)
         row = {key: summary.get(key) for key in ("users", "items", "density")}
         row |= {"dataset": dataset, "ratings": summary.get("rows_kept"), "skipped": _skipped(summary)}
-        row["ties"] = summary.get("ties_at_last_position")
+        ties = summary.get("ties") or {}
+        row |= {"tied_ends": ties.get("at_end"), "tied_steps": ties.get("elsewhere"), "tie_order": tie_order(summary)}
         if base is not None and base.config and base.config.get("dataset") == dataset:
             row["train_pairs"] = principal.training.get("examples") if principal else None
             row["train_shortened"] = principal.training.get("shortened_histories") if principal else None

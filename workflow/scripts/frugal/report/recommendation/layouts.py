@@ -22,9 +22,10 @@ PROTOCOL = Column("protocol", "Data and split", optional=True, wraps=0.15)
 
 LAYOUTS = {
     "data": Layout(
-        "Data. A tie at the end is a user whose last interaction shares its time with another one; "
-        "the order of the file decides there. Counts are those of the whole data set, but for test users. A target is "
-        "repeated if its user has had it before, and cold if nobody has it in the training part. Where the history is "
+        "Data. Counts are those of the whole data set, but for test users. A target is tied if another interaction of "
+        "its user has the same time; a step elsewhere, from one interaction of the training part to the next, if both "
+        "have the same time. The order of ties is random, by a hash, or that of the file. A target is repeated if its "
+        "user has had it before, and cold if nobody has it in the training part. Where the history is "
         "left out of the ranking, repeated targets are left out too.",
         (
             Column("dataset", "Data set"),
@@ -33,8 +34,10 @@ LAYOUTS = {
             Column("items", "Items", ",d"),
             Column("interactions", "Interactions", ",d"),
             Column("mean_length", "Interactions per user", ",.1f"),
-            Column("ties", "Users with a tie at the end", ",d"),
             Column("ordered", "Order in time"),
+            Column("tied_targets", "Tied targets, %", ".1%", optional=True),
+            Column("tied_steps", "Tied steps elsewhere, %", ".1%", optional=True),
+            Column("tie_order", "Order of ties"),
             Column("min_rating", "Ratings used from", "g", optional=True),
             Column("max_users", "Users used at most", ",d", optional=True),
             Column("fraction", "Share of shards used, %", ".0%"),

@@ -81,10 +81,10 @@ def threats(experiment: ExperimentResults, tables: Tables) -> list[str]:
             "which no recommender in use could."
         )
     for row in data(experiment):
-        if row["ties"] and row["users"]:
+        if row.get("tied_targets"):
             found.append(
-                f"In {row['dataset']}, {row['ties']:,d} of {row['users']:,d} users have several last interactions at "
-                "one time; which of them is the target is decided by the order of the file."
+                f"In {row['dataset']}, {row['tied_targets']:.1%} of the test targets have the time of another "
+                f"interaction of their user; what came last is not known there (order of ties: {row['tie_order']})."
             )
         if row["ordered"] == "no":
             found.append(f"{row['dataset']} has no order in time: the next item is any item.")

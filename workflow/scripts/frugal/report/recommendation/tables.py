@@ -15,6 +15,7 @@ from frugal.report.frames import (
     metric_values,
     provenance,
     system_values,
+    tie_order,
     training_values,
 )
 from frugal.report.recommendation import SIZE
@@ -94,8 +95,8 @@ def data(experiment: ExperimentResults) -> Rows:
             "items": summary.get("items"),
             "interactions": interactions,
             "mean_length": interactions / users if users and interactions else None,
-            "ties": summary.get("ties_at_last_position"),
             "ordered": _order(summary, ordered) if summary else None,
+            "tie_order": tie_order(summary),
         } | {name: settings.get(name) for name in ("min_rating", "max_users", "fraction")}
         row = rows.setdefault(protocol(run), row)
         record = run.record or {}
@@ -103,6 +104,8 @@ def data(experiment: ExperimentResults) -> Rows:
         if counts := record.get("targets"):
             row |= {name: counts[name] / counts["targets"] for name in ("repeated", "cold") if counts["targets"]}
             row["history"] = {"keep": "ranked", "exclude": "left out"}[record["history"]]
+        if ties := record.get("ties"):
+            row |= {"tied_targets": ties["evaluation"], "tied_steps": ties["elsewhere"]}
     return list(rows.values())
 
 
