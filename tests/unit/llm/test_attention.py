@@ -5,12 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from frugal.llm.kernels import attention
 from frugal.llm.kernels.attention import (
-    MatmulAttention,
     attend,
     by_group,
-    library_attention,
     segment_attention,
     ungroup,
 )
@@ -63,27 +60,3 @@ def test_a_token_sees_itself_and_what_came_before_alone(longest, dtype):
     after = attend(query, key, value, [longest], 0.25)
     assert torch.equal(before[:300], after[:300])
     assert not torch.isclose(before[300:], after[300:]).all(-1).any()
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_librarys_forward_pass_is_that_of_matmuls(monkeypatch, dtype):
-    """Where it is faster, as with AMX, the library computes the forward pass and matmuls the gradients."""
-    torch.manual_seed(0)
-    parts = [torch.randn(300, heads, 16).to(dtype).requires_grad_() for heads in (4, 2, 2)]
-    called = []
-
-    def library(*arguments, **keywords):
-        called.append(True)
-        return library_attention(*arguments, **keywords)
-
-    def output_and_gradients():
-        output = MatmulAttention.apply(*parts, [170, 130], 0.25)
-        return output, *torch.autograd.grad(output.float().sum(), parts)
-
-    expected = output_and_gradients()
-    monkeypatch.setattr(attention, "library_is_faster_forward", lambda dtype: True)
-    monkeypatch.setattr(attention, "library_attention", library)
-    tolerance = {"rtol": 0, "atol": 1e-5 if dtype == torch.float32 else 0.03}
-    for found, other in zip(output_and_gradients(), expected, strict=True):
-        torch.testing.assert_close(found, other, **tolerance)
-    assert called

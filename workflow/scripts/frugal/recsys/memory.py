@@ -41,7 +41,7 @@ EASE_BYTES = 12
 #: Bytes of each interaction: in the histories that models read, in the baselines, and while ratings are prepared,
 #: cut into shards and made into pairs.
 HISTORY_BYTES, BASELINE_BYTES = 50, 120
-PREPARATION_BYTES, PARTITION_BYTES, PAIRS_BYTES = 90, 150, 300
+PREPARATION_BYTES, PARTITION_BYTES, PAIRS_BYTES = 110, 150, 300
 #: Copies of the scores of a batch of users that ranking holds at once.
 RANKING_COPIES = 6
 

@@ -28,8 +28,8 @@ class TileAttention(torch.autograd.Function):
     """`frugal.llm.kernels.attention.attend` in tiles.c, where `tiles` has found it.
 
     Attention is softmax(scaling Q K^T) V (Vaswani et al. 2017, arXiv:1706.03762, equation 1). The backward pass
-    recomputes the probabilities from each query's logarithm of the sum of exponentials, as in FlashAttention (Dao et al.
-    2022, arXiv:2205.14135). Sums are in float32, across keys, queries and the heads of a group.
+    recomputes the probabilities from each query's logarithm of the sum of exponentials, as in FlashAttention (Dao et
+    al. 2022, arXiv:2205.14135). Sums are in float32, across keys, queries and the heads of a group.
     """
 
     @staticmethod
