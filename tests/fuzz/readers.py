@@ -4,6 +4,7 @@ import io
 import random
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 from frugal.data.interactions import delimited
@@ -144,10 +145,11 @@ def parts_difference(seed: int, folder: Path) -> str | None:
     draw = random.Random(seed)
     bounds = [0, *sorted(draw.randrange(1, len(rows) + 1) for _ in range(draw.randrange(1, 4)) if rows), len(rows)]
     paths = []
-    for low, high in zip(bounds, bounds[1:], strict=False):
+    for low, high in pairwise(bounds):
         if head or low < high:
             paths.append(folder / f"{seed}-part-{len(paths)}.csv")
             paths[-1].write_bytes(b"".join([*head, *rows[low:high]]))
+            head = [first.splitlines(keepends=True)[0] for first in head]  # blank lines after the header come once
     try:
         shared = dialect_of_parts(paths, dialect)
     except FrugalError as error:

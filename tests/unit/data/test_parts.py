@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import tarfile
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -230,7 +231,7 @@ def test_any_cuts_of_a_table_give_the_interactions_of_the_whole(
     prepared, form: str, table: list[Any], cuts: list[int], slow: bool
 ) -> None:
     bounds = [0, *sorted(min(cut, len(table)) for cut in cuts), len(table)]
-    pieces = [table[low:high] for low, high in zip(bounds, bounds[1:], strict=False)]
+    pieces = [table[low:high] for low, high in pairwise(bounds)]
     settings = {"on_bad_rows": "skip", "on_duplicates": "keep", "rating_range": (1, 5)}
     settings |= {} if form == "amazon-json" else OWN
 
