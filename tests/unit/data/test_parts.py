@@ -20,7 +20,7 @@ from frugal.config.registry import DatasetEntry
 from frugal.config.sources import PathSource, UrlsSource
 from frugal.data.interactions import delimited
 from frugal.data.interactions.preparation import prepare
-from frugal.data.source.fetch import fetch
+from frugal.data.source.fetch import fetch, members_of
 from frugal.errors import FrugalError
 from tests.fuzz.readers import parts_difference
 from tests.unit.data.conftest import QUICK, FaultyServer, Prepared, make_zip
@@ -106,6 +106,14 @@ def test_a_folder_of_parts_alone_needs_no_members(tmp_path: Path) -> None:
         fetch("test", DatasetEntry(title="t", sources=(source,)), tmp_path / "again", downloads=tmp_path)
 
 
+def test_the_order_of_the_parts_is_the_same_at_every_start(tmp_path: Path) -> None:
+    names = [f"part-{number:05}.csv" for number in range(40)]
+    for name in reversed(names):
+        (tmp_path / name).write_bytes(ONE)
+    source = PathSource(path=str(tmp_path), format="csv", members={"ratings": "part-*"}, **OWN)
+    assert [name for _, name in members_of(source, tmp_path).values()] == names
+
+
 def test_parts_behind_several_addresses(tmp_path: Path, server: FaultyServer) -> None:
     server.content = ONE
     positions = {"user": 0, "item": 1, "rating": 2, "timestamp": 3}
@@ -177,6 +185,7 @@ def test_lists_are_of_interactions(tmp_path: Path) -> None:
         ({"ratings": "a", "items": ("b", "c")}, r"members\.items is one file"),
         ({"ratings": ()}, r"members\.ratings names no file"),
         ({"ratings": ("a/x", "b/x")}, "the same file name"),
+        ({"ratings": ("a", 3)}, r"ratings: must be the path of a file, a pattern or a list of paths, got \('a', 3\)"),
     ]:
         with pytest.raises(ValueError, match=words):
             PathSource(path="x", format="csv", members=members, **OWN)

@@ -83,6 +83,15 @@ class FileSource(Settings):
             raise ValueError(f"must be a plain file name, got '{value}'")
         return value
 
+    @field_validator("members", mode="before")
+    @classmethod
+    def _paths(cls, value: Any) -> Any:
+        for role, member in value.items() if isinstance(value, dict) else ():
+            names = member if isinstance(member, (list, tuple)) else [member]
+            if not all(isinstance(name, str) for name in names):
+                raise ValueError(f"{role}: must be the path of a file, a pattern or a list of paths, got {member!r}")
+        return value
+
     @field_validator("separator", "attribute_separator")
     @classmethod
     def _one_line(cls, value: str | None) -> str | None:
@@ -182,10 +191,6 @@ class UrlsSource(FileSource):
     def by_name(self) -> dict[str, str]:
         """File name, the last part of the address, to address."""
         return {_last_part(url): url for url in self.urls}
-
-    @property
-    def member_names(self) -> list[str]:
-        return list(self.by_name)
 
     @property
     def file_name(self) -> str:

@@ -145,7 +145,8 @@ def _local_copy(name: str, sources: Sequence[Any], local: Path) -> tuple[Any, Pa
             if _holds(local, source):
                 say(f"{name}: using the folder {local}, whose files have no checksum to compare with")
                 return source, local
-        wanted = "; or ".join(", ".join(source.member_names) for source in sources)
+        named = (source.by_name if isinstance(source, UrlsSource) else source.member_names for source in sources)
+        wanted = "; or ".join(map(", ".join, named))
         raise FrugalError(f"{local}: local_paths.{name} is a folder without the members {wanted}")
     if not local.is_file():
         raise FrugalError(f"{local}: local_paths.{name} names no file or folder")

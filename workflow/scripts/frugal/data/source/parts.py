@@ -1,6 +1,6 @@
 """A table of interactions in several files, its parts, as Spark and Hadoop write it."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -29,7 +29,7 @@ def resolve(
         if member in single:
             found[role] = member
             continue
-        for part in member if isinstance(member, tuple) else matching(member, set(names()) - single, place):
+        for part in member if isinstance(member, tuple) else matching(member, sorted(set(names()) - single), place):
             name = part_role(role, part)
             if name in found:
                 raise FrugalError(f"{place}: {found[name]} and {part} have the same file name; give each part its own")
@@ -47,7 +47,7 @@ def parts_of(members: Mapping[str, Any], role: str) -> list[Any]:
     return [members[one] for one in sorted(members) if one.partition("/")[0] == role]
 
 
-def matching(pattern: str, names: Collection[str], place: Path) -> list[str]:
+def matching(pattern: str, names: list[str], place: Path) -> list[str]:
     """The names that match, markers and hidden files left out; those of a folder may lack the folders of ``pattern``.
 
     Raises:
@@ -62,13 +62,12 @@ def matching(pattern: str, names: Collection[str], place: Path) -> list[str]:
     raise FrugalError(f"{place}: has no file like {pattern}; it holds {_some(names)}")
 
 
-def unnamed_parts(names: Iterable[str], place: Path) -> dict[str, str]:
+def unnamed_parts(names: list[str], place: Path) -> dict[str, str]:
     """Role to path of what a folder or archive of interactions holds whose source names no members.
 
     Raises:
         FrugalError: it holds anything but parts and their markers.
     """
-    names = [name for name in names if not name.endswith("/")]
     parts = [name for name in names if is_part(name)]
     if parts and all(PurePosixPath(name).match(PARTS) for name in parts):
         return resolve({"ratings": tuple(parts)}, tuple, place)
@@ -81,8 +80,8 @@ def unnamed_parts(names: Iterable[str], place: Path) -> dict[str, str]:
 def is_part(name: str) -> bool:
     """Whether a file holds rows: Spark's and Hadoop's ``_SUCCESS``, checksums and hidden files do not."""
     path = PurePosixPath(name)
-    return not (name.endswith("/") or path.suffix == ".crc" or any(one.startswith((".", "_")) for one in path.parts))
+    return not (path.suffix == ".crc" or any(one.startswith((".", "_")) for one in path.parts))
 
 
-def _some(names: Collection[str]) -> str:
+def _some(names: list[str]) -> str:
     return (", ".join(sorted(names)[:8]) or "nothing") + " ..." * (len(names) > 8)
