@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[2] / "workflow/scripts")]
 
-from tests.fuzz.readers import difference  # noqa: E402 (the path first)
+from tests.fuzz.readers import difference, parts_difference  # noqa: E402 (the path first)
 
 
 def main() -> int:
@@ -18,7 +18,7 @@ def main() -> int:
     found = 0
     for seed in range(args.first, args.first + args.n):
         with tempfile.TemporaryDirectory() as folder:
-            if fault := difference(seed, Path(folder)):
+            if fault := difference(seed, Path(folder)) or parts_difference(seed, Path(folder)):
                 found += 1
                 print(fault, flush=True)
     print(f"{args.n} files, seeds {args.first} to {args.first + args.n - 1}: the readers differ on {found}")

@@ -1,10 +1,15 @@
 """Generated files of interactions, and what the fast and the strict reader make of each."""
 
+import io
 import random
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 from frugal.data.interactions import delimited
-from frugal.data.interactions.delimited import Dialect, find_columns
+from frugal.data.interactions.delimited import Dialect, find_columns, records
+from frugal.data.interactions.reading import dialect_of_parts, join_tables
 from frugal.data.interactions.rows import BadRows, RawInteractions, Rules
 from frugal.errors import FrugalError
 
@@ -122,3 +127,67 @@ def contents(rows: RawInteractions) -> dict[str, object]:
         "rows_read": rows.rows_read,
         "lines": rows.lines,
     }
+
+
+def parts_difference(seed: int, folder: Path) -> str | None:
+    """Where either reader differs between the file of a seed and its rows cut into parts; None where neither does."""
+    data, dialect, rules = generate(seed)
+    whole = folder / f"{seed}.csv"
+    whole.write_bytes(data)
+    try:
+        layout = find_columns(whole, dialect)
+    except FrugalError:
+        return None
+    rows = _rows_of(data, whole, dialect)
+    if rows is None:
+        return None
+    head, rows = rows[: bool(layout.header_line)], rows[bool(layout.header_line) :]
+    draw = random.Random(seed)
+    bounds = [0, *sorted(draw.randrange(1, len(rows) + 1) for _ in range(draw.randrange(1, 4)) if rows), len(rows)]
+    paths = []
+    for low, high in pairwise(bounds):
+        if head or low < high:
+            paths.append(folder / f"{seed}-part-{len(paths)}.csv")
+            paths[-1].write_bytes(b"".join([*head, *rows[low:high]]))
+            head = [first.splitlines(keepends=True)[0] for first in head]  # blank lines after the header come once
+    try:
+        shared = dialect_of_parts(paths, dialect)
+    except FrugalError as error:
+        return f"seed {seed}: parts of {data!r} are refused: {error}"
+    for reader in (_fast, _slow):
+        one, two = outcome(reader, [whole], dialect, rules), outcome(reader, paths, shared, rules)
+        if reader is _fast and (one is None or two is None):  # parts may be read fast where the whole is not
+            continue
+        if one != two:
+            return f"seed {seed}: {reader.__name__}: {one} of {data!r}, {two} of its parts"
+    return None
+
+
+def _rows_of(data: bytes, path: Path, dialect: Dialect) -> list[bytes] | None:
+    """The bytes of each row, blank lines with the row before; None where the file begins with a blank line."""
+    lines = list(io.BytesIO(data))
+    starts = [record.line - 1 for record in records(path, dialect)]
+    if not lines or starts[0]:
+        return None
+    return [b"".join(lines[low:high]) for low, high in zip(starts, [*starts[1:], len(lines)], strict=True)]
+
+
+def _fast(path: Path, dialect: Dialect, rules: Rules) -> RawInteractions | None:
+    return delimited._read_fast(path, dialect, find_columns(path, dialect), rules)
+
+
+def _slow(path: Path, dialect: Dialect, rules: Rules) -> RawInteractions:
+    return delimited._read_slow(path, dialect, find_columns(path, dialect), rules, BadRows(path, skip=True))
+
+
+def outcome(reader: Callable[..., RawInteractions | None], paths: list[Path], dialect: Dialect, rules: Rules) -> object:
+    """What a reader makes of the parts of a table, headers aside: None where it refuses one, "error" where it fails."""
+    try:
+        tables = [reader(path, dialect, rules) for path in paths]
+        if any(table is None for table in tables):
+            return None
+        rows = contents(join_tables(paths, tables))
+    except FrugalError:
+        return "error"
+    rows["lines"] = replace(rows["lines"], total=rows["lines"].total - rows["lines"].header, header=0)
+    return rows

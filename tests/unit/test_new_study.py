@@ -64,6 +64,15 @@ def test_a_ratings_file_is_the_data_set(project, monkeypatch, capsys):
     assert "note:" not in capsys.readouterr().out
 
 
+def test_parts_of_a_table_become_a_pattern(project, monkeypatch, tmp_path):
+    for name, text in {"part-0.csv": RATINGS, "part-1.csv": RATINGS, "part-2.csv": "", "_SUCCESS": ""}.items():
+        write(tmp_path / "films/out" / name, text)
+    write(tmp_path / "films/movies.csv", FILMS)
+    make(monkeypatch, kind="preference", data=tmp_path / "films")
+    source = read_study("config/shop.yaml").datasets["shop"].sources[0]
+    assert source.members == {"ratings": "out/part-*.csv", "items": "movies.csv"}
+
+
 def test_titles_and_genres_come_from_a_file_beside_the_ratings(project, monkeypatch, tmp_path):
     write(tmp_path / "films/ratings.csv", RATINGS)
     write(tmp_path / "films/movies.csv", FILMS)

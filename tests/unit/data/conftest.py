@@ -141,15 +141,23 @@ class Prepared:
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Prepared]:
     """A function that writes files, fetches them as a local folder and prepares them.
 
-    ``settings`` named like a key of the entry go to the entry, the others to its source.
+    ``ratings`` is a file, or files by their names: the parts of a table, which ``pattern`` names. ``settings`` named
+    like a key of the entry go to the entry, the others to its source.
     """
 
-    def run(form: str, ratings: bytes, items: bytes | None = None, **settings: Any) -> Prepared:
+    def run(
+        form: str,
+        ratings: bytes | dict[str, bytes],
+        items: bytes | None = None,
+        pattern: str | tuple[str, ...] = "part-*",
+        **settings: Any,
+    ) -> Prepared:
         folder = tmp_path_factory.mktemp("data")
         suffix = ".parquet" if form == "parquet" else ".csv"
-        members = {"ratings": f"ratings{suffix}"}
+        members = {"ratings": pattern if isinstance(ratings, dict) else f"ratings{suffix}"}
         (folder / "in").mkdir()
-        (folder / "in" / members["ratings"]).write_bytes(ratings)
+        for name, data in ratings.items() if isinstance(ratings, dict) else [(members["ratings"], ratings)]:
+            (folder / "in" / name).write_bytes(data)
         if items is not None:
             members["items"] = "items.parquet" if items.startswith(b"PAR1") else "items.csv"
             (folder / "in" / members["items"]).write_bytes(items)

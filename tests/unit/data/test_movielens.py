@@ -200,6 +200,7 @@ def test_skipping_counts_and_shows_what_was_left_out(prepared) -> None:
     assert result.facts["skipped"] == {"rating is out of range": 1, "wrong number of fields": 6}
     assert [example["line"] for example in result.facts["skipped_examples"]] == [5, 6, 7, 8, 9]
     assert result.facts["skipped_examples"][1] == {
+        "file": "ratings.csv",
         "line": 6,
         "text": "junk",
         "reason": "wrong number of fields: 1 instead of 4",

@@ -12,6 +12,7 @@ from frugal.config.errors import nearest
 from frugal.data import JSON_LINES
 from frugal.data.interactions.nulls import BadRow
 from frugal.data.interactions.times import parse_timestamp
+from frugal.data.source.parts import PARTS
 from frugal.errors import FrugalError, blaming
 from frugal.kinds import PREFERENCE, Kind
 
@@ -87,6 +88,7 @@ def _interactions(
     data: Path, files: Sequence[Path], kind: Kind, columns: Mapping[str, str]
 ) -> tuple[dict[str, Any], list[str]]:
     tables = [path for path in files if path.suffix.lower() in TABLES]
+    tables = [path for path in tables if path.stat().st_size or not path.match(PARTS)]
     if not data.is_dir() and data.suffix.lower() in SEQUENCES and kind is not PREFERENCE and not columns:
         return {"path": str(data), "format": "sequences"}, []
     if not tables:
@@ -108,7 +110,9 @@ def _interactions(
     }
     items = next((path for path in tables if path != ratings and _is_item_file(headers[path][0])), None)
     if data.is_dir():
-        source["members"] = {"ratings": str(ratings.relative_to(data))}
+        several = len(_parts(ratings, headers)) > 1
+        name = ratings.with_name(f"{PARTS}{ratings.suffix}") if several else ratings
+        source["members"] = {"ratings": str(name.relative_to(data))}
         if items:
             source["members"]["items"] = str(items.relative_to(data))
     source["columns"] = chosen
@@ -135,11 +139,19 @@ def _file_of_ratings(data: Path, headers: Mapping[Path, Any], columns: Mapping[s
     wanted = [path for path, (names, _, _) in headers.items() if {"user", "item"} <= (guess(names) | columns).keys()]
     if columns:
         wanted = [path for path in wanted if set(columns.values()) <= set(headers[path][0])]
-    if len(wanted) == 1:
+    if len(wanted) == 1 or (wanted and wanted == _parts(wanted[0], headers)):
         return wanted[0]
     seen = "; ".join(f"{path.name}: {', '.join(names)[:100]}" for path, (names, _, _) in headers.items())
     found = "several files" if wanted else "no file"
     raise FrugalError(f"{data}: {found} with a column for users and one for items; name one file as DATA. Seen: {seen}")
+
+
+def _parts(one: Path, headers: Mapping[Path, Any]) -> list[Path]:
+    """The files that are parts of the same table as ``one``, as Spark and Hadoop write it."""
+    if not one.match(PARTS):
+        return [one]
+    alike = one.parent, one.suffix, headers[one][:2]
+    return [path for path in headers if path.match(PARTS) and (path.parent, path.suffix, headers[path][:2]) == alike]
 
 
 def _is_item_file(names: Sequence[str]) -> bool:

@@ -62,9 +62,10 @@ class FileSource(Settings):
     md5: Md5 | None = None
     size: PositiveInt | None = Field(None, description="Bytes of the file.")
     format: Format = "files"
-    members: dict[str, str] = Field(
+    members: dict[str, str | tuple[str, ...]] = Field(
         default_factory=dict,
-        description="Role (ratings, items, model, ...) to path inside the archive or folder.",
+        description="Role (ratings, items, model, ...) to path inside the archive or folder. Interactions may be in "
+        "several files, the parts of one table: a pattern such as 'part-*.csv', or a list.",
     )
     columns: Columns | None = None
     item_columns: ItemColumns | None = None
@@ -80,6 +81,15 @@ class FileSource(Settings):
     def _plain_name(cls, value: str | None) -> str | None:
         if value is not None and (not value or Path(value).name != value or value.startswith(".")):
             raise ValueError(f"must be a plain file name, got '{value}'")
+        return value
+
+    @field_validator("members", mode="before")
+    @classmethod
+    def _paths(cls, value: Any) -> Any:
+        for role, member in value.items() if isinstance(value, dict) else ():
+            names = member if isinstance(member, (list, tuple)) else [member]
+            if not all(isinstance(name, str) for name in names):
+                raise ValueError(f"{role}: must be the path of a file, a pattern or a list of paths, got {member!r}")
         return value
 
     @field_validator("separator", "attribute_separator")
@@ -106,7 +116,12 @@ class FileSource(Settings):
 
     @model_validator(mode="after")
     def _consistent(self) -> "FileSource":
-        names = [PurePosixPath(member).name for member in self.members.values()]
+        for role, member in self.members.items():
+            if not isinstance(member, str) and (role != "ratings" or self.format not in INTERACTION_FORMATS):
+                raise ValueError(f"members.{role} is one file: only interactions may be a list of parts")
+            if not member:
+                raise ValueError(f"members.{role} names no file")
+        names = [PurePosixPath(member).name for member in self.member_names]
         if {"", "..", RECORD} & set(names):
             raise ValueError(f"each of members must be the path of a file, and none may be called {RECORD}")
         if len(set(names)) < len(names):
@@ -124,6 +139,12 @@ class FileSource(Settings):
         if self.format == "parquet" and isinstance(self.columns.user, int):
             raise ValueError("the columns of a Parquet file have names; positions are for text without a header")
         return self
+
+    @property
+    def member_names(self) -> list[str]:
+        """Paths and patterns of all members."""
+        several = ((member,) if isinstance(member, str) else member for member in self.members.values())
+        return [name for names in several for name in names]
 
     @property
     def has_attributes(self) -> bool:
@@ -238,6 +259,11 @@ SOURCES: dict[str, type[Settings]] = {
 def source_kind(source: Any) -> SourceKind:
     """The key that says where a source's files come from."""
     return next(key for key, model in SOURCES.items() if isinstance(source, model))
+
+
+def is_pattern(member: str) -> bool:
+    """Whether a member stands for all files whose names match, as in a shell."""
+    return any(letter in member for letter in "*?[")
 
 
 def _web_address(value: str) -> str:

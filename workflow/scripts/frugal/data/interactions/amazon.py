@@ -5,7 +5,8 @@ import gzip
 import io
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from operator import itemgetter
 from pathlib import Path
@@ -30,22 +31,28 @@ BUFFER = 1 << 20
 EDITIONS = (("reviewerID", "asin", "overall", "unixReviewTime"), ("user_id", "parent_asin", "rating", "timestamp"))
 
 
-def read_amazon(path: Path, rules: Rules, bad: BadRows) -> RawInteractions:
+def edition(paths: Sequence[Path]) -> tuple[str, ...]:
+    """The one of the `EDITIONS` that the first review of a table, in one file or in parts, has more keys of."""
+    for data in (data for path in paths for _, data in _lines(path)):
+        with suppress(BadRow):
+            review = _review(data)
+            return max(EDITIONS, key=lambda names: sum(name in review for name in names))
+    return EDITIONS[0]
+
+
+def read_amazon(path: Path, keys: tuple[str, ...], rules: Rules, bad: BadRows) -> RawInteractions:
     """Interactions from reviews, one JSON object a line, read one line at a time.
 
-    Taken are the keys of one of the `EDITIONS`, which the first review decides. The other fields, the texts among
-    them, are dropped at once.
+    Taken are ``keys``, those of an `edition`. The other fields, the texts among them, are dropped at once.
 
     Raises:
         FrugalError: the gzip file is cut off or damaged, or a line is bad and ``bad`` does not skip.
     """
-    collector, read, fields = Collector(timed=True), 0, None
+    collector, read, fields = Collector(timed=True), 0, itemgetter(*keys)
     for line, data in _lines(path):
         read += 1
         try:
-            review = _review(data)
-            fields = fields or _fields(review)
-            collector.add(line, *_parse(review, fields, rules, collector))
+            collector.add(line, *_parse(_review(data), fields, rules, collector))
         except BadRow as error:
             bad.add(line, _text(data), *error.args)
     return collector.result(
@@ -66,11 +73,6 @@ def _review(data: bytes) -> dict[str, Any]:
     if type(review) is not dict:
         raise BadRow("not a JSON object")
     return review
-
-
-def _fields(review: dict[str, Any]) -> itemgetter:
-    """What takes user, item, rating and time from a review: by the edition that it has more keys of."""
-    return itemgetter(*max(EDITIONS, key=lambda names: sum(name in review for name in names)))
 
 
 def _parse(review: dict[str, Any], fields: itemgetter, rules: Rules, seen: Collector) -> tuple[str, str, float, Time]:

@@ -20,6 +20,7 @@ from frugal.data.interactions.rows import (
     Collector,
     Ids,
     Lines,
+    Place,
     RawInteractions,
     Rules,
     good_ids,
@@ -196,6 +197,12 @@ def find_columns(path: Path, dialect: Dialect) -> Layout:
     return Layout(positions, len(names), first.line)
 
 
+def header(path: Path, dialect: Dialect) -> list[str]:
+    """The fields of the first row."""
+    first = next(records(path, dialect), None)
+    return [name.strip() for name in first.fields] if first else []
+
+
 def _by_position(path: Path, columns: dict[str, int], first: Record) -> Layout:
     """Columns of a file without a header: all rows have as many fields as the first."""
     for role, position in columns.items():
@@ -234,10 +241,10 @@ def _read_fast(path: Path, dialect: Dialect, layout: Layout, rules: Rules) -> Ra
     if None in ids:
         return None
 
-    def locate(row: int) -> tuple[int, str]:
+    def locate(row: int) -> Place:
         skip = row + (layout.header_line > 0)
         record = next(islice(records(path, dialect), skip, None))
-        return record.line, record.text
+        return path, record.line, record.text
 
     timestamp, time = None, None
     if "timestamp" in layout.positions:
@@ -308,7 +315,7 @@ def _arrow_table(
 
 
 def _times(
-    path: Path, column: pa.ChunkedArray, locate: Callable[[int], tuple[int, str]]
+    path: Path, column: pa.ChunkedArray, locate: Callable[[int], Place]
 ) -> tuple[np.ndarray, dict[str, str]] | None:
     """A column of times in one unit; None where one of them is bad, or whole numbers are of several units."""
     if pa.types.is_integer(column.type):

@@ -2,6 +2,7 @@
 
 from array import array
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from frugal.data.interactions.rows import (
     BadRows,
     Collector,
     Ids,
+    Place,
     RawInteractions,
     Rules,
     good_ids,
@@ -38,15 +40,26 @@ POSITIONS = {"source": "position in the sequence", "unit": "position"}
 MOST_ROWS_A_BYTE = 10
 
 
-def read_sequences(path: Path, separator: str | None, encoding: str, rules: Rules, bad: BadRows) -> RawInteractions:
+def read_sequences(
+    path: Path,
+    separator: str | None,
+    encoding: str,
+    rules: Rules,
+    bad: BadRows,
+    seen: dict[str, tuple[str, int]] | None = None,
+) -> RawInteractions:
     """One line for each user: the user, then the items in order; the timestamp is the position from 0.
 
-    ``separator`` None means any blanks. A line is a row for ``bad``; a user may have one line only.
+    Args:
+        separator: None means any blanks.
+        bad: a line is a row for it; a user may have one line only.
+        seen: user to file and line in earlier parts of the table; this part's users are added.
 
     Raises:
         FrugalError: a line is bad and ``bad`` does not skip.
     """
-    collector, lines, read = Collector(timed=False), {}, 0
+    collector, read = Collector(timed=False), 0
+    seen = {} if seen is None else seen
     positions = array("q")
     for record in records(path, Dialect("\n", {}, encoding=encoding)):
         try:
@@ -57,9 +70,11 @@ def read_sequences(path: Path, separator: str | None, encoding: str, rules: Rule
             items = [parse_id(item, "item", rules) for item in ids[1:]]
             if not items:
                 raise BadRow("no items after the user")
-            if user in lines:
-                raise BadRow("a second line for the same user", f"the first is line {lines[user]}")
-            lines[user] = record.line
+            if user in seen:
+                file, line = seen[user]
+                where = f"line {line}" + (f" of {file}" if file != path.name else "")
+                raise BadRow("a second line for the same user", f"the first is {where}")
+            seen[user] = path.name, record.line
         except BadRow as error:
             read += 1
             bad.add(record.line, record.text, *error.args)
@@ -88,12 +103,30 @@ def read_parquet(path: Path, columns: dict[str, str], rules: Rules, bad: BadRows
     if "timestamp" in columns:
         ticks, unit = _ticks(table["timestamp"])
         table = table.set_column(table.column_names.index("timestamp"), "timestamp", ticks)
-    return _parquet_fast(table, columns, unit, rules) or _parquet_slow(path, table, columns, unit, rules, bad)
+    return _parquet_fast(path, table, columns, unit, rules) or _parquet_slow(path, table, columns, unit, rules, bad)
+
+
+def parquet_columns(path: Path) -> list[str]:
+    """The names of a Parquet file's columns.
+
+    Raises:
+        FrugalError: it is no such file.
+    """
+    with _unreadable_named(path):
+        return pq.read_schema(path).names
+
+
+@contextmanager
+def _unreadable_named(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise FrugalError(f"{path}: not a readable Parquet file: {first_line(error)}") from None
 
 
 def _parquet_table(path: Path, columns: dict[str, str]) -> pa.Table:
-    try:
-        names = pq.read_schema(path).names
+    names = parquet_columns(path)
+    with _unreadable_named(path):
         for role, name in columns.items():
             if names.count(name) != 1:
                 raise FrugalError(
@@ -105,8 +138,6 @@ def _parquet_table(path: Path, columns: dict[str, str]) -> pa.Table:
         table = pq.read_table(path, columns=list(dict.fromkeys(columns.values())))
         # Reading does not look at the bytes: text may be no UTF-8, and offsets may lead anywhere.
         table.validate(full=True)
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise FrugalError(f"{path}: not a readable Parquet file: {first_line(error)}") from None
     for role, name in columns.items():
         if not _fits(table[name].type, role):
             wanted = "numbers, text or times" if role == "timestamp" else "numbers or text"
@@ -146,7 +177,7 @@ def _plain(kind: pa.DataType, role: str) -> bool:
 
 
 def _parquet_fast(
-    table: pa.Table, columns: dict[str, str], unit: tuple[int, str] | None, rules: Rules
+    path: Path, table: pa.Table, columns: dict[str, str], unit: tuple[int, str] | None, rules: Rules
 ) -> RawInteractions | None:
     """All rows at once; None where one is not as it should be, or of a type that Arrow reads in another way."""
     if any(table[role].null_count or not _plain(table[role].type, role) for role in columns):
@@ -178,8 +209,8 @@ def _parquet_fast(
     except (pa.ArrowException, IndexError):
         return None
 
-    def locate(row: int) -> tuple[int, str]:
-        return row + 1, _row_text(table, row)
+    def locate(row: int) -> Place:
+        return path, row + 1, _row_text(table, row)
 
     return RawInteractions(ids[0], ids[1], rating, times[0], rows, locate, times[1])
 

@@ -15,13 +15,14 @@ import pyarrow.parquet as pq
 from frugal.config.registry import DatasetEntry
 from frugal.config.sources import INTERACTION_FORMATS
 from frugal.data import RECORD
-from frugal.data.interactions.amazon import read_amazon
-from frugal.data.interactions.delimited import Dialect, read_delimited
-from frugal.data.interactions.movielens import RATINGS, RECBOLE_RATINGS, Item, present, read_movielens_items
+from frugal.data.interactions.delimited import Dialect
+from frugal.data.interactions.movielens import RATINGS, Item, read_movielens_items
 from frugal.data.interactions.order import describe_ties, in_order
-from frugal.data.interactions.own import read_own_items, read_parquet, read_sequences
-from frugal.data.interactions.rows import INTEGER_ID, BadRows, RawInteractions, Rules
+from frugal.data.interactions.own import read_own_items
+from frugal.data.interactions.reading import quotes, read_ratings
+from frugal.data.interactions.rows import INTEGER_ID, BadRows, RawInteractions
 from frugal.data.source.archives import disk_errors
+from frugal.data.source.parts import parts_of
 from frugal.data.source.record import read_record
 from frugal.errors import FrugalError
 from frugal.files import atomic_path, sha256_file, write_json
@@ -58,18 +59,20 @@ def prepare(
     """
     raw = Path(raw)
     record = read_record(raw, INTERACTION_FORMATS, "interactions")
-    if "ratings" not in record["members"]:
+    paths = {role: raw / member["file"] for role, member in record["members"].items()}
+    parts = parts_of(paths, "ratings")
+    if not parts:
         raise FrugalError(
             f"{raw / RECORD}: no file of interactions is named; add 'members: {{ratings: <file>}}' to the source in "
             "the table"
         )
-    paths = {role: raw / member["file"] for role, member in record["members"].items()}
+    table = parts[0] if len(parts) == 1 else raw  # for messages
     skip = entry.on_bad_rows == "skip"
-    bad, bad_items = BadRows(paths["ratings"], skip), BadRows(paths.get("items", raw), skip)
+    bad, bad_items = BadRows(table, skip), BadRows(paths.get("items", raw), skip)
     # The sums are computed while the files are read: hashing leaves the interpreter free.
     with ThreadPoolExecutor(1) as pool:
         sums = {role: pool.submit(sha256_file, path) for role, path in paths.items()}
-        rows = _read_ratings(record, paths["ratings"], entry, bad)
+        rows = read_ratings(record, parts, entry, bad)
         described = _read_items(record, paths.get("items"), bad_items)
         inputs = {paths[role].name: pending.result() for role, pending in sums.items()}
     for member in record["members"].values():
@@ -79,19 +82,19 @@ def prepare(
     user_ids, user = number(rows.user.codes, rows.user.values)
     item_ids, item = number(rows.item.codes, rows.item.values, [one.id for one in described])
     timestamp = np.arange(user.size) if rows.timestamp is None else rows.timestamp
-    keep = deduplicate(user, item, timestamp, len(item_ids), entry.on_duplicates, rows, bad)
+    keep = deduplicate(user, item, timestamp, len(item_ids), entry.on_duplicates, rows)
     columns = {"user": user, "item": item, "rating": rows.rating, "timestamp": timestamp}
     if keep is not None:
         columns = {role: values[keep] for role, values in columns.items()}
     if not columns["user"].size:
-        raise FrugalError(f"{paths['ratings']}: holds no interactions{' that can be kept' * bool(bad.counts)}")
+        raise FrugalError(f"{table}: holds no interactions{' that can be kept' * bool(bad.counts)}")
     duplicates, core = int(user.size - columns["user"].size), None
-    check_described(paths, item_ids, rows, described)
+    check_described(table, paths.get("items"), item_ids, rows, described)
     if entry.min_interactions is not None:
         kept, rounds = k_core(columns["user"], columns["item"], entry.min_interactions)
         if not kept.any():
             raise FrugalError(
-                f"{paths['ratings']}: no users and items with {entry.min_interactions} interactions each are left; "
+                f"{table}: no users and items with {entry.min_interactions} interactions each are left; "
                 "lower min_interactions for this data set"
             )
         core = {"min_interactions": entry.min_interactions, "rounds": rounds, "removed": int((~kept).sum())}
@@ -132,7 +135,7 @@ def prepare(
         "inputs": dict(sorted(inputs.items())),
         "outputs": {Path(path).name: sha256_file(path) for path in (interactions, items)},
     }
-    check_counts(paths["ratings"], facts)
+    check_counts(table, facts)
     with disk_errors(summary):
         write_json(summary, facts)
     return facts
@@ -155,7 +158,9 @@ def check_counts(path: Path, facts: dict[str, Any]) -> None:
         )
 
 
-def check_described(paths: dict[str, Path], item_ids: list[str], rows: RawInteractions, described: list[Item]) -> None:
+def check_described(
+    table: Path, items: Path | None, item_ids: list[str], rows: RawInteractions, described: list[Item]
+) -> None:
     """The item file describes the items of the interactions.
 
     Raises:
@@ -168,7 +173,7 @@ def check_described(paths: dict[str, Path], item_ids: list[str], rows: RawIntera
     missing = [value for value in map(str.strip, rated) if value not in known]
     if not missing:
         return
-    sides = f"{paths['items']} has {_examples(sorted(known))}, {paths['ratings']} has {_examples(missing)}"
+    sides = f"{items} has {_examples(sorted(known))}, {table} has {_examples(missing)}"
     if len(missing) == len(rated):
         raise FrugalError(f"none of the items with interactions is described: {sides}; write ids alike in both files")
     if 2 * len(missing) > len(rated):
@@ -208,7 +213,6 @@ def deduplicate(
     items: int,
     policy: str,
     rows: RawInteractions,
-    bad: BadRows,
 ) -> np.ndarray | None:
     """Rows to keep, a mask of (rows,), or None for all of them.
 
@@ -236,9 +240,9 @@ def deduplicate(
     if not duplicated.size:
         return None
     if policy == "error":
-        line, text = rows.locate(int(duplicated[0]))
+        path, line, text = rows.locate(int(duplicated[0]))
         raise FrugalError(
-            f"{bad.path}, line {line}: the same user, item and timestamp as in an earlier row: {text!r}; "
+            f"{path}, line {line}: the same user, item and timestamp as in an earlier row: {text!r}; "
             "correct the file, or set 'on_duplicates: keep_last' (or keep_first, keep) for this data set"
         )
     keep = np.ones(user.size, bool)
@@ -275,27 +279,6 @@ def renumber(ids: list[str], codes: np.ndarray) -> tuple[list[str], np.ndarray]:
     return [ids[code] for code in present], dense.astype(np.int32)
 
 
-def _read_ratings(record: dict[str, Any], path: Path, entry: DatasetEntry, bad: BadRows) -> RawInteractions:
-    form, encoding = record["format"], record.get("encoding") or "utf-8"
-    rules = Rules(entry.rating_range, integer_ids=form in RATINGS)
-    if path.stat().st_size == 0:
-        raise FrugalError(f"{path}: the file is empty")
-    if form in RATINGS:
-        return read_delimited(path, RATINGS[form], rules, bad)
-    if form == "recbole":
-        columns = present(path, RECBOLE_RATINGS, encoding)
-        return read_delimited(path, Dialect("\t", columns, typed_header=True, encoding=encoding), rules, bad)
-    if form == "amazon-json":
-        return read_amazon(path, rules, bad)
-    if form == "sequences":
-        return read_sequences(path, record.get("separator"), encoding, rules, bad)
-    if form == "parquet":
-        return read_parquet(path, record["columns"], rules, bad)
-    separator = record.get("separator") or ","
-    dialect = Dialect(separator, record["columns"], quoting=_quotes(separator, record), encoding=encoding)
-    return read_delimited(path, dialect, rules, bad)
-
-
 def _read_items(record: dict[str, Any], path: Path | None, bad: BadRows) -> list[Item]:
     if path is None:
         return []
@@ -305,12 +288,8 @@ def _read_items(record: dict[str, Any], path: Path | None, bad: BadRows) -> list
     columns = record.get("item_columns") or {"item": record.get("columns", {}).get("item", "item")}
     # The separator of sequences stands between items; their item file is plain CSV.
     separator = (record.get("separator") if form == "csv" else None) or ","
-    dialect = Dialect(separator, columns, quoting=_quotes(separator, record), encoding=encoding or "utf-8")
+    dialect = Dialect(separator, columns, quoting=quotes(separator, record), encoding=encoding or "utf-8")
     return read_own_items(path, dialect, record["attribute_separator"], bad)
-
-
-def _quotes(separator: str, record: dict[str, Any]) -> bool:
-    return len(separator) == 1 and record["quoting"]
 
 
 def _item_table(ids: list[str], described: list[Item]) -> pa.Table:

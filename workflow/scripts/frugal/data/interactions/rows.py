@@ -16,6 +16,8 @@ from frugal.errors import FrugalError
 INTEGER_ID = re.compile(r"0|[1-9][0-9]{0,17}")
 EXAMPLES = 5
 SHOWN = 200
+#: Where a row stands, file and line, and its text there.
+Place = tuple[Path, int, str]
 #: Of the two parts of a `Time`.
 TIME_TYPES = (np.int64, np.uint8)
 # The largest finite float32 and the largest integer below which every float64 integer is exact.
@@ -36,11 +38,12 @@ class Rules:
 
 @dataclass
 class BadRows:
-    """The policy for bad rows of one file: stop at the first, or leave out and count.
+    """The policy for bad rows of one table: stop at the first, or leave out and count.
 
     Attributes:
+        path: the file that is read; of a table in parts one after another.
         counts: rows left out, by reason.
-        examples: the first five, each with line (1-based, as an editor shows it), text and reason.
+        examples: the first five, each with file, line (1-based, as an editor shows it), text and reason.
     """
 
     path: Path
@@ -63,7 +66,7 @@ class BadRows:
             )
         self.counts[reason] += 1
         if len(self.examples) < EXAMPLES:
-            self.examples.append({"line": line, "text": shown, "reason": full})
+            self.examples.append({"file": self.path.name, "line": line, "text": shown, "reason": full})
 
 
 @dataclass
@@ -92,7 +95,7 @@ class RawInteractions:
         rating: float32, (rows,).
         timestamp: int64, (rows,), since 1970 in the unit that ``time`` names; None where the file has no such column.
         rows_read: rows in the file, bad ones included.
-        locate: row to its line and text in the file, for messages.
+        locate: row to its place, for messages.
         time: how the file writes its times (``source``), and the ``unit`` of ``timestamp``.
         lines: where every line of a text file is a row or part of one: those that are not the first of a row.
     """
@@ -102,7 +105,7 @@ class RawInteractions:
     rating: np.ndarray
     timestamp: np.ndarray | None
     rows_read: int
-    locate: Callable[[int], tuple[int, str]]
+    locate: Callable[[int], Place]
     time: dict[str, str] | None = None
     lines: Lines | None = None
 
@@ -135,8 +138,8 @@ class Collector:
             FrugalError: their times are of several units, or no unit holds them all.
         """
 
-        def locate(row: int) -> tuple[int, str]:
-            return self.lines[row], text_of(self.lines[row])
+        def locate(row: int) -> Place:
+            return path, self.lines[row], text_of(self.lines[row])
 
         timestamp, time = None, None
         if self.timestamp is not None:
@@ -155,7 +158,7 @@ class Collector:
 
 
 def join_times(
-    path: Path, ticks: np.ndarray, codes: np.ndarray, locate: Callable[[int], tuple[int, str]]
+    path: Path, ticks: np.ndarray, codes: np.ndarray, locate: Callable[[int], Place]
 ) -> tuple[np.ndarray, dict[str, str]]:
     """As `times.join`.
 
@@ -166,7 +169,7 @@ def join_times(
         return join(ticks, codes)
     except Mixture as error:
         one, two, *rows = error.args
-        (first, text), (second, other) = map(locate, rows)
+        (_, first, text), (_, second, other) = map(locate, rows)
         raise FrugalError(
             f"{path}: times are written in two ways: line {first} as {one} ({text[:SHOWN]!r}), line {second} as {two} "
             f"({other[:SHOWN]!r}); numbers are taken as s, ms, us or ns by their size; bring the column into one form"

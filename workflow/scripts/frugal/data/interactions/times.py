@@ -128,6 +128,32 @@ def join_whole(values: np.ndarray) -> tuple[np.ndarray, dict[str, str]] | None:
     return None if bisect_right(LIMITS, high) != unit else coarsest(values, unit, UNITS[unit])
 
 
+def join_columns(columns: list[tuple[np.ndarray, dict[str, str]]]) -> tuple[np.ndarray, dict[str, str]]:
+    """One column of several, each as `join` gives it, in the coarsest unit that holds them all.
+
+    Returns:
+        As `join`.
+
+    Raises:
+        Mixture: their sources differ; its rows are the places of two columns.
+        OverflowError: the finest unit cannot hold all of them.
+    """
+    # Zeros are the same times in every unit, so they do not show theirs.
+    sure = [place for place, (ticks, facts) in enumerate(columns) if ticks.any() or facts["source"] not in UNITS]
+    sources = [columns[place][1]["source"] for place in sure]
+    for place, source in zip(sure, sources, strict=True):
+        if source != sources[0]:
+            raise Mixture(sources[0], source, sure[0], place)
+    units = [UNITS.index(facts["unit"]) for _, facts in columns]
+    scales = [1000 ** (max(units) - unit) for unit in units]
+    if any((np.abs(ticks) > LARGEST // scale).any() for (ticks, _), scale in zip(columns, scales, strict=True)):
+        raise OverflowError
+    joined = np.concatenate(
+        [ticks * scale if scale > 1 else ticks for (ticks, _), scale in zip(columns, scales, strict=True)]
+    )
+    return joined, {"source": sources[0] if sources else "s", "unit": UNITS[max(units)]}
+
+
 def coarsest(ticks: np.ndarray, unit: int, source: str) -> tuple[np.ndarray, dict[str, str]]:
     """Ticks of a unit in the coarsest unit that holds them exactly, and the facts as of `join`."""
     while unit and not (ticks % 1000).any():

@@ -80,6 +80,20 @@ def single_member(path: Path) -> str | None:
     return path.stem if kind in ("gz", "bz2") else path.name
 
 
+def names_in(archive: Path, limits: Limits | None = None) -> list[str]:
+    """The paths of the files in an archive of many.
+
+    Raises:
+        FrugalError: the limits are passed, or the archive is damaged.
+    """
+    with _damage_named(archive):
+        if _kind(archive) == "zip":
+            with zipfile.ZipFile(archive) as bundle:
+                return [info.filename for info in bundle.infolist() if not info.is_dir()]
+        with _tar_stream(archive, limits or Limits()) as bundle:
+            return [info.name.removeprefix("./") for info in bundle if info.isreg()]
+
+
 def unpack(archive: Path, members: Mapping[str, str], target: Path, limits: Limits | None = None) -> dict[str, str]:
     """Write the named members of an archive side by side into the folder ``target``.
 
@@ -100,20 +114,13 @@ def unpack(archive: Path, members: Mapping[str, str], target: Path, limits: Limi
     kind = _kind(archive)
     with disk_errors(target):
         target.mkdir(parents=True, exist_ok=True)
-        try:
+        with _damage_named(archive):
             if kind == "zip":
                 _unpack_zip(archive, members, target, meter)
             elif kind == "tar":
                 _unpack_tar(archive, members, target, meter)
             else:
                 _unpack_single(archive, kind, members, target, meter)
-        except (*DAMAGED, OSError) as error:
-            # The system's errors have a number; what is left are a decoder's about the data.
-            if isinstance(error, OSError) and error.errno is not None:
-                raise
-            raise FrugalError(
-                f"{archive}: damaged archive ({first_line(error)}); delete it and fetch it again"
-            ) from None
     return {role: PurePosixPath(member).name for role, member in members.items()}
 
 
@@ -130,6 +137,17 @@ def disk_errors(target: Path) -> Iterator[None]:
         else:
             reason = error.strerror or first_line(error)
         raise FrugalError(f"{error.filename or target}: {reason}") from None
+
+
+@contextmanager
+def _damage_named(archive: Path) -> Iterator[None]:
+    try:
+        yield
+    except (*DAMAGED, OSError) as error:
+        # The system's errors have a number; what is left are a decoder's about the data.
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise FrugalError(f"{archive}: damaged archive ({first_line(error)}); delete it and fetch it again") from None
 
 
 def _copy(source: IO[bytes], target: Path, meter: _Meter) -> None:
@@ -167,14 +185,22 @@ class Metered:
         return data
 
 
-def _unpack_tar(archive: Path, members: Mapping[str, str], target: Path, meter: _Meter) -> None:
-    wanted, names = set(members.values()), []
-    # Read as a stream, a megabyte at a time: headers may claim any length, and skipping a member unpacks it all the
-    # same. What is written is counted apart, since a sparse member has more bytes than the archive.
+@contextmanager
+def _tar_stream(archive: Path, limits: Limits) -> Iterator[tarfile.TarFile]:
+    """Read as a stream, a megabyte at a time: headers may claim any length, and skipping a member unpacks it all the
+    same.
+    """
     with (
         _opener(archive)(archive, "rb") as unpacked,
-        tarfile.open(fileobj=Metered(unpacked, archive, meter.limits), mode="r|", bufsize=CHUNK) as bundle,
+        tarfile.open(fileobj=Metered(unpacked, archive, limits), mode="r|", bufsize=CHUNK) as bundle,
     ):
+        yield bundle
+
+
+def _unpack_tar(archive: Path, members: Mapping[str, str], target: Path, meter: _Meter) -> None:
+    wanted, names = set(members.values()), []
+    # What is written is counted apart, since a sparse member has more bytes than the archive.
+    with _tar_stream(archive, meter.limits) as bundle:
         for info in bundle:
             _refuse_escape(archive, info.name)
             names.append(info.name)

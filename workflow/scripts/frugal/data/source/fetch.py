@@ -24,8 +24,9 @@ from frugal.config.sources import (
     source_kind,
 )
 from frugal.data import JSON_LINES, RECORD
-from frugal.data.source.archives import Limits, disk_errors, single_member, unpack
+from frugal.data.source.archives import Limits, disk_errors, names_in, single_member, unpack
 from frugal.data.source.download import Check, Patience, SourceUnavailable, download, locked, say
+from frugal.data.source.parts import part_role, resolve, unnamed_parts
 from frugal.data.source.registries import HUB_FILES, pip_download, snapshot
 from frugal.errors import FrugalError
 from frugal.files import atomic_path, in_full, sha256_file, write_json
@@ -141,10 +142,11 @@ def _local_copy(name: str, sources: Sequence[Any], local: Path) -> tuple[Any, Pa
     local = in_full(local)
     if local.is_dir():
         for source in sources:
-            if isinstance(source, HubSource) or all(_in_folder(local, m) for m in _named(source).values()):
+            if _holds(local, source):
                 say(f"{name}: using the folder {local}, whose files have no checksum to compare with")
                 return source, local
-        wanted = "; or ".join(", ".join(_named(source).values()) for source in sources)
+        named = (source.by_name if isinstance(source, UrlsSource) else source.member_names for source in sources)
+        wanted = "; or ".join(map(", ".join, named))
         raise FrugalError(f"{local}: local_paths.{name} is a folder without the members {wanted}")
     if not local.is_file():
         raise FrugalError(f"{local}: local_paths.{name} names no file or folder")
@@ -158,6 +160,13 @@ def _local_copy(name: str, sources: Sequence[Any], local: Path) -> tuple[Any, Pa
             return source, local
         problems.append(f"{problem} (as {source_kind(source)} source)")
     raise FrugalError(f"{local}: is not {name}: it {'; it '.join(problems)}")
+
+
+def _holds(folder: Path, source: FileSource | HubSource) -> bool:
+    """Whether a folder has all members of a source."""
+    with contextlib.suppress(FrugalError):
+        return all(_in_folder(folder, member) for member in _named(source, folder).values())
+    return False
 
 
 def _check(source: FileSource) -> Check:
@@ -230,17 +239,27 @@ def _unpack(source: FileSource, path: Path, folder: Path) -> dict[str, str]:
         # One file, plain or gzip: as it is, since its reader unpacks it as it goes.
         _place(path, folder / source.file_name, link=isinstance(source, UrlSource))
         return {_only_role(source): source.file_name}
-    return unpack(path, _members(source, path), folder, Limits(source.max_unpacked_size, source.max_ratio))
+    limits = Limits(source.max_unpacked_size, source.max_ratio)
+    names, aside = unpack(path, _members(source, path, limits), folder, limits), folder / "packed"
+    for role, name in names.items():
+        if _is_packed(source, folder / name):
+            aside.mkdir(exist_ok=True)
+            names[role] = _unpack_one(source, (folder / name).replace(aside / name), folder)
+    if aside.is_dir():
+        shutil.rmtree(aside)
+    return names
 
 
-def _members(source: FileSource, path: Path) -> dict[str, str]:
+def _members(source: FileSource, path: Path, limits: Limits) -> dict[str, str]:
     """The members to take out of a file; one that is not an archive is itself the only member."""
     single = single_member(path)
-    if single is not None and len(source.members) <= 1:
+    if single is not None and len(source.member_names) <= 1:
         return {_only_role(source): single}
-    if not source.members:
-        raise FrugalError(f"{path}: is an archive: name its files under 'members' of its source")
-    return dict(source.members)
+    if source.members:
+        return resolve(source.members, lambda: names_in(path, limits), path)
+    if source.format in INTERACTION_FORMATS:
+        return unnamed_parts(names_in(path, limits), path)
+    raise FrugalError(f"{path}: is an archive: name its files under 'members' of its source")
 
 
 def _only_role(source: FileSource) -> str:
@@ -248,11 +267,14 @@ def _only_role(source: FileSource) -> str:
     return next(iter(source.members), "ratings" if source.format in INTERACTION_FORMATS else "data")
 
 
-def _named(source: FileSource | HubSource) -> dict[str, str]:
-    """The members that a source names; role to path. Several addresses name their files."""
+def _named(source: FileSource | HubSource, folder: Path) -> dict[str, str]:
+    """The members that a source names; role to path in the folder. Several addresses name their files."""
     if isinstance(source, HubSource):
         return {}
-    return {name: name for name in source.by_name} if isinstance(source, UrlsSource) else source.members
+    if isinstance(source, UrlsSource):
+        parts = source.format in INTERACTION_FORMATS
+        return {part_role("ratings", name) if parts else name: name for name in source.by_name}
+    return resolve(source.members, lambda: _visible_files(folder, ("*",)), folder)
 
 
 def members_of(source: Any, folder: Path) -> dict[str, tuple[Path, str]]:
@@ -261,7 +283,9 @@ def members_of(source: Any, folder: Path) -> dict[str, tuple[Path, str]]:
     Raises:
         FrugalError: a member is missing, or there is no file of the source's format.
     """
-    named = _named(source)
+    named = _named(source, folder)
+    if not named and source.format in INTERACTION_FORMATS:
+        named = unnamed_parts(_visible_files(folder, ("*",)), folder)
     if named:
         found = {role: _in_folder(folder, member) for role, member in named.items()}
         missing = [named[role] for role, path in found.items() if path is None]
@@ -277,16 +301,30 @@ def members_of(source: Any, folder: Path) -> dict[str, tuple[Path, str]]:
 
 def _copy_folder(source: Any, folder: Path, target: Path) -> dict[str, str]:
     """The members of a folder, copied, interactions that are packed by gzip or bzip2 unpacked. Returns role to name."""
-    members, packed = members_of(source, folder), set(INTERACTION_FORMATS) - set(READ_PACKED)
-    names = {role: name for role, (_, name) in members.items()}
-    for role, (path, name) in members.items():
+    names = {}
+    for role, (path, name) in members_of(source, folder).items():
         (target / name).parent.mkdir(parents=True, exist_ok=True)
-        if source.format in packed and single_member(path) not in (None, path.name):
-            names[role] = name.removesuffix(".gz").removesuffix(".bz2")
-            unpack(path, {role: names[role]}, target, Limits(source.max_unpacked_size, source.max_ratio))
+        if _is_packed(source, path):
+            names[role] = _unpack_one(source, path, target)
         else:
             _place(path, target / name, link=isinstance(source, (HubSource, UrlsSource)))
+            names[role] = name
     return names
+
+
+def _is_packed(source: Any, path: Path) -> bool:
+    """Whether a file of interactions is to be unpacked before it is read."""
+    unpacked = source.format in INTERACTION_FORMATS and source.format not in READ_PACKED
+    return unpacked and single_member(path) not in (None, path.name)
+
+
+def _unpack_one(source: FileSource, path: Path, target: Path) -> str:
+    """Unpack a file of gzip or bzip2 into a folder, under its name without the ending; returns that."""
+    name = path.name.removesuffix(".gz").removesuffix(".bz2")
+    if (target / name).exists():
+        raise FrugalError(f"{path}: there is a {name} too; name only one of them under 'members' of the source")
+    unpack(path, {"data": name}, target, Limits(source.max_unpacked_size, source.max_ratio))
+    return name
 
 
 def _visible_files(folder: Path, patterns: Sequence[str]) -> list[str]:
