@@ -1,4 +1,4 @@
-"""Attention by AMX tiles beside attention in float64, written out; only on CPUs with AMX."""
+"""Attention by AMX tiles, compared with plain attention in float64; only on CPUs with AMX."""
 
 import pytest
 import torch
