@@ -76,7 +76,8 @@ mlflow: .venv-mlflow/ready ## all finished runs (STUDY=laptop) in MLflow, on htt
 test: .venv/test-ready lint ## everything that CI checks
 	$(PYTEST) tests/unit tests/hostile $(PARALLEL)
 	$(AVX2) $(PYTEST) tests/unit/llm tests/unit/recsys tests/unit/run $(PARALLEL)
-	$(PYTEST) tests/workflow
+	$(PYTEST) tests/workflow --ignore tests/workflow/test_interruption.py -n 2
+	$(PYTEST) tests/workflow/test_interruption.py
 
 avx2-smoke: .venv/ready ## the smoke study with PyTorch held to AVX2
 	@$(AVX2) PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores $(CORES) --configfile config/smoke.yaml --forceall -- all

@@ -1,4 +1,7 @@
-"""Snakemake, run for real in a copy of the repository; the smoke study is run once for all tests."""
+"""Snakemake, run for real in a copy of the repository; the smoke study is run once for all tests.
+
+`make test` runs these tests in two processes, each with one core and a copy of its own: `pytest -n 2`.
+"""
 
 import os
 import re
@@ -12,10 +15,32 @@ from pathlib import Path
 import pytest
 import yaml
 from safetensors.torch import load_file
+from xdist.scheduler import LoadScopeScheduling
 
 REPOSITORY = Path(__file__).parents[2]
 #: What the smoke study finds in its environment, and may not pass on.
 SECRETS = {"HF_TOKEN": "hf_PlantedByATest0123456789", "WANDB_API_KEY": "0123456789abcdefdeadbeef0123456789abcdef"}
+#: The cores of each Snakemake: two in all.
+CORES = max(1, 2 // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+
+
+#: The modules that do not use the finished smoke study. Any other one runs in the process that has it.
+WITHOUT_SMOKE = {"test_elsewhere", "test_environments", "test_errors", "test_readme", "test_studies", "test_tutorial"}
+
+
+class OneSmokeStudy(LoadScopeScheduling):
+    """The modules that use the finished smoke study in one process, in the order of their names; each other one whole.
+
+    With pytest 9.2, `--dist loadgroup` of pytest-xdist 3.8 ignores its marks.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        module = Path(nodeid.partition("::")[0]).stem
+        return module if module in WITHOUT_SMOKE else "smoke"
+
+
+def pytest_xdist_make_scheduler(config, log):
+    return OneSmokeStudy(config, log)
 
 
 class Checkout:
@@ -39,7 +64,7 @@ class Checkout:
         return {**os.environ, "PATH": path, "COLUMNS": "120"} | {"HF_TOKEN": "", **self.variables}
 
     def snakemake(self, *arguments: str, **options) -> subprocess.CompletedProcess:
-        return self.run("snakemake", "--cores", "2", *arguments, **options)
+        return self.run("snakemake", "--cores", str(CORES), *arguments, **options)
 
     def plan(self, configfile: str, *arguments: str) -> dict[str, int]:
         """What a dry run would do: rule -> jobs."""
@@ -86,7 +111,7 @@ class Checkout:
     def kill_and_continue(self, study: str, target: str, log: str, text: str) -> None:
         """Make a target; when ``text`` stands in the log, kill Snakemake and all its jobs, then make it again."""
         process = subprocess.Popen(
-            ["snakemake", "--cores", "2", "--configfile", study, "--", target],
+            ["snakemake", "--cores", str(CORES), "--configfile", study, "--", target],
             cwd=self.folder,
             env=self.environment(),
             stdout=subprocess.DEVNULL,

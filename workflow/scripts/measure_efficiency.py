@@ -103,8 +103,8 @@ def main() -> None:
             PROGRESS.begin(f"{size} {mode}: measuring")
             rows.append(measure_apart(args.settings, size, mode, efficiency.timeout_minutes))
             row = rows[-1]
-            told = row["error"] or f"{row['samples_per_second']:.1f} samples/s, {row['peak_rss_mb']:.0f} MB"
-            PROGRESS.say(f"{size} {mode}: {told}")
+            outcome = row["error"] or f"{row['samples_per_second']:.1f} samples/s, {row['peak_rss_mb']:.0f} MB"
+            PROGRESS.say(f"{size} {mode}: {outcome}")
     about = {"hardware": describe_hardware(), "versions": package_versions(), "epoch_samples": EPOCH_SAMPLES}
     write_json(args.output, {**about, "rows": rows})
 

@@ -1,5 +1,6 @@
 """A saved adapter gives the loss that training had, in another process and by plain PEFT, or it is refused."""
 
+import shutil
 import subprocess
 import sys
 
@@ -31,20 +32,37 @@ with torch.no_grad():
 """
 
 
+@pytest.fixture(scope="module")
+def trainings(tmp_path_factory):
+    """The folders of the adapters that were trained, by their settings: most tests need the same one."""
+    folders = {}
+
+    def trained(base, run):
+        key = run.model_dump_json()
+        if key not in folders:
+            folder = tmp_path_factory.mktemp("trained")
+            torch.manual_seed(0)  # few different tokens, so that the adapter learns something
+            texts = [torch.randint(3, 9, (300,)).tolist() for _ in range(8)]
+            rows = [{"input_ids": ids, "segment_lengths": [200, 100]} for ids in texts]
+            model, tokenizer = load_base_model(base, run.model, "cpu"), load_tokenizer(base)
+            trainer, record = train_adapter(model, tokenizer, rows, run, folder / "checkpoints", "test")
+            save_adapter(trainer.model, tokenizer, folder / "adapter")
+            write_json(folder / "training.json", record)
+            assert record["check"]["tokens"] == rows[0]["input_ids"][:256]
+            folders[key] = folder
+        return folders[key]
+
+    return trained
+
+
 @pytest.fixture
-def train(tiny_model_folder, make_run, tmp_path):
-    """Train and save an adapter on rows of tokens; the run, the adapter's folder and the training record's file."""
+def train(trainings, tiny_model_folder, make_run, tmp_path):
+    """Train and save an adapter; the run, and a copy of the adapter's folder and of the training record's file."""
 
     def run_training(**changes):
         lora = {"target_modules": ["q_proj", "o_proj", "down_proj"]}
         run = make_run(lora=lora, training={"num_train_epochs": 6, "learning_rate": 0.03}, **changes)
-        torch.manual_seed(0)  # few different tokens, so that the adapter learns something
-        rows = [{"input_ids": torch.randint(3, 9, (300,)).tolist(), "segment_lengths": [200, 100]} for _ in range(8)]
-        model, tokenizer = load_base_model(tiny_model_folder, run.model, "cpu"), load_tokenizer(tiny_model_folder)
-        trainer, record = train_adapter(model, tokenizer, rows, run, tmp_path / "checkpoints", "test")
-        save_adapter(trainer.model, tokenizer, tmp_path / "adapter")
-        write_json(tmp_path / "training.json", record)
-        assert record["check"]["tokens"] == rows[0]["input_ids"][:256]
+        shutil.copytree(trainings(tiny_model_folder, run), tmp_path, dirs_exist_ok=True)
         return run, tmp_path / "adapter", tmp_path / "training.json"
 
     return run_training

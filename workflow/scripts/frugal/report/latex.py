@@ -48,12 +48,12 @@ def compile_report(folder: Path, output: Path) -> int:
         options = {"cwd": folder, "env": os.environ | TIMELESS, "capture_output": True, "check": False}
         finished = subprocess.run([*command, "report.tex"], **options)
         log = Path(workspace) / "report.log"
-        told = (log.read_bytes() if log.exists() else finished.stdout).decode(errors="replace")
+        messages = (log.read_bytes() if log.exists() else finished.stdout).decode(errors="replace")
         if finished.returncode:
-            raise FrugalError(f"{folder / 'report.tex'}: LaTeX cannot compile it:\n{first_errors(told)}")
+            raise FrugalError(f"{folder / 'report.tex'}: LaTeX cannot compile it:\n{first_errors(messages)}")
         with atomic_path(output) as temporary:
             shutil.copyfile(Path(workspace) / "report.pdf", temporary)
-    return len(re.findall(r"^Overfull \\hbox", told, re.MULTILINE))
+    return len(re.findall(r"^Overfull \\hbox", messages, re.MULTILINE))
 
 
 def first_errors(log: str) -> str:

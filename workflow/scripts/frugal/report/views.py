@@ -188,9 +188,9 @@ def inline_svg(svg: str, name: str, label: str) -> str:
     # A style element would hold for the whole page; matplotlib's says only how lines join.
     svg = re.sub(r"<style[^>]*>.*?</style>\s*", "", svg, flags=re.DOTALL)
     head = re.search(r'viewBox="[^"]+"', svg).group(0)
-    told = f'role="img" aria-label="{escape.html(label)}" style="stroke-linejoin:round"'
+    label_attributes = f'role="img" aria-label="{escape.html(label)}" style="stroke-linejoin:round"'
     spaces = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
-    return re.sub(r"<svg[^>]*>", lambda _: f"<svg {spaces} {head} {told}>", svg, count=1).strip()
+    return re.sub(r"<svg[^>]*>", lambda _: f"<svg {spaces} {head} {label_attributes}>", svg, count=1).strip()
 
 
 def _longest_run(text: str, letter: str) -> int:

@@ -51,16 +51,16 @@ def end_jobs_on_signals(force: bool = False) -> None:
 
 def _end_jobs(number: int, force: bool) -> None:
     """End all jobs, those that begin only now too, until there are none and Snakemake ends; then it, with ``force``."""
-    begun, told = time.monotonic(), set()
+    begun, signalled = time.monotonic(), set()
     while (processes := list(_processes_of_jobs())) or threading.main_thread().is_alive():
         seconds = time.monotonic() - begun
         for process in processes:
             with suppress(psutil.Error):
                 if seconds > SECONDS_FOR_JOBS:
                     process.kill()
-                elif process not in told:  # torchrun takes a second SIGTERM ill
+                elif process not in signalled:  # torchrun takes a second SIGTERM ill
                     if not _ignores_sigterm(process.pid):
-                        told.add(process)
+                        signalled.add(process)
                     process.terminate()
         if force and seconds > SECONDS_FOR_SNAKEMAKE:
             os._exit(128 + number)

@@ -1,7 +1,7 @@
 """What `dvc metrics` and `dvc plots` show: every run's figures and histories, gathered from the result files.
 
-DVC wants to be told its files by name, and which runs there are is the study's to say: hence one folder of metrics, and
-one table for each plot.
+`dvc.yaml` names files one by one, and the study decides which runs there are: hence one folder of metrics, and one
+table for each plot.
 """
 
 from pathlib import Path

@@ -102,10 +102,10 @@ def _is_json(text: str) -> bool:
 def _json_documents(path: Path, name: str, split: str | None, text_field: str, skip: bool) -> Iterator[Document]:
     try:
         for number, part, reason, record in _records(path):
-            place = f"{name}:{number}"
-            reason = reason or _fault(record, text_field)
+            place, keys = f"{name}:{number}", ""
+            if not reason and (reason := _fault(record, text_field)) and isinstance(record, dict):
+                keys = f" (its keys: {', '.join(map(repr, record))[:200]}; see 'text_field')"
             if reason:
-                keys = f" (its keys: {', '.join(map(repr, record))[:200]}; see 'text_field')" if _lacks(reason) else ""
                 yield _bad(path, f"{path}, {part} {number}", place, name, split, reason, skip, keys)
                 continue
             document, title, text = (record.get(key) for key in ("id", "title", text_field))
@@ -161,10 +161,6 @@ def _fault(record: Any, text_field: str) -> str:
     if not isinstance(record, dict):
         return "not a JSON object"
     return "" if isinstance(record.get(text_field), str) else f"no text under the key '{text_field}'"
-
-
-def _lacks(reason: str) -> bool:
-    return reason.startswith("no text under the key")
 
 
 def _bad(

@@ -253,14 +253,14 @@ class _Progress:
 
     def __init__(self, name: str, start: int, total: int | None) -> None:
         self.name, self.start, self.at, self.total = name, start, start, total
-        self.began = self.told = time.monotonic()
+        self.began = self.reported = time.monotonic()
         if start:
             say(f"{name}: continuing after {start / 1e6:.1f} MB")
 
     def add(self, count: int) -> None:
         self.at += count
-        if time.monotonic() - self.told >= self.EVERY:
-            self.told = time.monotonic()
+        if time.monotonic() - self.reported >= self.EVERY:
+            self.reported = time.monotonic()
             self.tell()
 
     def tell(self) -> None:
