@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from frugal.recsys.batches import Batches, EpochLoader
+from frugal.recsys.batches import Batches, EpochLoader, target_counts
 from frugal.recsys.histories import Histories
 
 MASK = 10_000  # no item has this id
@@ -169,3 +169,10 @@ def test_loader_goes_through_an_epoch():
         got = list(loader)
         assert len(got) == len(batches)
         assert all(same(one, other) for one, other in zip(got, epoch_of(batches, epoch), strict=True))
+
+
+def test_targets_of_an_epoch_by_hand():
+    # Users with the items 0 1 1, none, and 2: what comes first is no target of a causal model.
+    histories = Histories(np.array([0, 1, 1, 2], np.int32), np.array([0, 3, 3, 4]))
+    assert target_counts(histories, 4, causal=True).tolist() == [0, 2, 0, 0]
+    assert target_counts(histories, 4, causal=False).tolist() == [1, 2, 1, 0]

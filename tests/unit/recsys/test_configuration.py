@@ -3,7 +3,9 @@
 import pytest
 from pydantic import ValidationError
 
-from frugal.config.recommendation import AdapterSettings, ModelSettings, WarmStartSettings
+from frugal.config.recommendation import AdapterSettings, ModelSettings, RecommendationRun, WarmStartSettings
+from frugal.config.study import plain
+from frugal.fingerprint import settings_hash
 from frugal.recsys.configuration import BERT4RecConfig, RecommenderConfig, SASRecConfig, SSEPTConfig
 
 
@@ -59,3 +61,13 @@ def test_warm_start_has_one_source():
         with pytest.raises(ValidationError, match="give either 'variant' or 'path'"):
             WarmStartSettings(**sources)
     assert WarmStartSettings(variant="base").path is None
+
+
+def test_settings_from_before_a_key_was_added_keep_their_hash():
+    """Results belong to a hash of their settings; a key is written only where it is not at its default."""
+    old = RecommendationRun(dataset="shop", seeds=[1])
+    assert settings_hash(plain(old)) == "2cc5e526"
+    assert set(plain(old)["loss"]) == {"name", "negatives", "precision"}
+    new = RecommendationRun(dataset="shop", seeds=[1], loss={"name": "gbce", "calibration": 0.5})
+    assert plain(new)["loss"]["calibration"] == 0.5
+    assert RecommendationRun.model_validate(plain(new)) == new

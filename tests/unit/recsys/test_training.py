@@ -15,6 +15,7 @@ from frugal.config.recommendation import EvaluationSettings, RecommendationRun
 from frugal.config.study import dump_yaml, plain
 from frugal.errors import FrugalError
 from frugal.recsys.histories import Histories, leave_one_out
+from frugal.recsys.losses import SampledSoftmax
 from frugal.recsys.modeling import load_recommender
 from frugal.recsys.shards import write_shards
 from frugal.recsys.trainer import RecommenderTrainer
@@ -169,8 +170,9 @@ def test_accumulated_batches_equal_one_large_batch(split, tmp_path):
     assert_close(first.model, second.model)
 
 
-def test_sampled_softmax_learns_too(split, tmp_path):
-    run = make_run(training={"num_train_epochs": 20}, loss={"name": "sampled_softmax", "negatives": 6})
+@pytest.mark.parametrize("name", ["sampled_softmax", "in_batch_softmax", "gbce"])
+def test_losses_over_samples_learn_too(split, tmp_path, name):
+    run = make_run(training={"num_train_epochs": 20}, loss={"name": name, "negatives": 6})
     _, record = train(split, run, tmp_path)
     assert record["best_validation_NDCG@10"] > 0.6
 
@@ -214,7 +216,7 @@ def test_operations_by_hand(split):
     assert training_flops(model, 10, 4, 4, True)["blocks"] == 6 * (10 * 192 + 4 * 320) + 10 * 192
     # A frozen backbone has no gradients of its own weights.
     assert training_flops(model, 10, 10, 4, False) == {"blocks": 10 * (2048 + 192), "loss": 3840}
-    model.negatives = 5
+    model.criterion = SampledSoftmax(5)
     assert training_flops(model, 10, 10, 4, True)["loss"] == 10 * 2 * 8 * 6 * 3
 
 

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from frugal.config.base import ExperimentSettings, Settings
+from frugal.config.base import ExperimentSettings, Settings, later
 from frugal.config.training import Beta, Count, Positive, Scheduler, TrainerSettings
 
 MODULES = ("query_key_value", "attention_output", "up", "down")
@@ -89,18 +89,37 @@ class ModelSettings(Settings):
 
 
 class LossSettings(Settings):
-    """Cross-entropy over the catalogue."""
+    """What a target's score costs beside the scores of other items."""
 
-    name: Literal["cross_entropy", "sampled_softmax"] = Field(
+    name: Literal["cross_entropy", "sampled_softmax", "in_batch_softmax", "gbce"] = Field(
         "cross_entropy",
-        description="'cross_entropy' is exact, in chunks; 'sampled_softmax' is for catalogues of 10^5 items and more.",
+        description="'cross_entropy' is over all items, exact, in chunks. For catalogues of 10^5 items and more: "
+        "'sampled_softmax' estimates it from uniformly drawn items, 'in_batch_softmax' from the other targets of the "
+        "batch, both with logQ correction; 'gbce' is gSASRec's binary cross-entropy against uniformly drawn items.",
     )
-    negatives: int = Field(1024, ge=1, le=10**7, description="sampled_softmax only: items drawn for each batch.")
+    negatives: int = Field(
+        1024,
+        ge=1,
+        le=10**7,
+        description="Items drawn for each batch; with in_batch_softmax drawn from its targets, where these are more. "
+        "Not for cross_entropy.",
+    )
+    calibration: float = later(
+        0.75,
+        ge=0,
+        le=1,
+        description="gbce only: the paper's t. 0 is plain binary cross-entropy, 1 has calibrated probabilities.",
+    )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
         description="Of the loss's matmuls, most of the work. 'auto' follows training.precision, and takes bfloat16 "
         "on CPUs that multiply in it (AVX-512 BF16, AMX, Arm's bfloat16 extension), for narrow models too.",
     )
+
+    @property
+    def compared(self) -> int | None:
+        """The number of items that a target is compared with; None: all others."""
+        return None if self.name == "cross_entropy" else self.negatives
 
 
 class TrainingSettings(TrainerSettings):

@@ -54,6 +54,15 @@ def window_targets(offsets: np.ndarray, causal: bool) -> np.ndarray:
     return np.maximum(lengths - 1, 0) if causal else lengths
 
 
+def target_counts(histories: Histories, item_count: int, causal: bool) -> np.ndarray:
+    """int64, (item_count,): how often each item can be a target in an epoch."""
+    counts = np.bincount(histories.items, minlength=item_count)
+    if not causal:
+        return counts
+    first = histories.items[histories.offsets[:-1][histories.lengths > 0]]
+    return counts - np.bincount(first, minlength=item_count)
+
+
 class Batches(Dataset):
     """The batches of any epoch, each a function of the seed, the epoch and its number alone.
 

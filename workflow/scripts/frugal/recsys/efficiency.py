@@ -23,7 +23,7 @@ from frugal.recsys.adapters import add_adapter, trainable_counts, unwrap
 from frugal.recsys.batches import Batches
 from frugal.recsys.histories import Histories, Split
 from frugal.recsys.modeling import IGNORED
-from frugal.recsys.training import build_model, make_batches
+from frugal.recsys.training import build_model, make_batches, make_loss
 from frugal.recsys.training_record import matmul_share, training_flops
 from frugal.run.device import is_emulated
 from frugal.run.emulation import matmuls_in_float32
@@ -73,7 +73,7 @@ def measure(
     # Each history is one window without padding; a causal one has an item more than it reads.
     split = synthetic_split(efficiency.batch_size, settings.max_length + model.config.causal, efficiency.item_count, 1)
     batches = make_batches(model, split, run.model_copy(update={"model": settings, "training": training}), seed=1)
-    model.negatives = run.loss.negatives if run.loss.name == "sampled_softmax" else None
+    model.criterion = make_loss(model, split, run.loss)
     model.loss_dtype = getattr(torch, precision)  # not loss.precision: the mode sets the dtype of all matmuls
     if extra == "compile":
         model.compile_blocks()

@@ -104,7 +104,7 @@ def training_bytes(
       with cosine scores also the normalised embeddings and their gradient.
 
     Args:
-        negatives: of sampled softmax; None for the whole catalogue.
+        negatives: the number of items that a target is compared with; None for the whole catalogue.
     """
     width, inner, length = model.width, model.intermediate_size, model.max_length
     whole = weights(model, items, users)
@@ -146,9 +146,8 @@ def training_mb(run: RecommendationRun, data: DataShape) -> float:
     history = HISTORY_BYTES * data.interactions * run.data.fraction
     if training.gpus:
         return training.gpus * (CUDA_HOST_MB + (history + 2 * FLOAT * weights(model, data.items, data.users)) / MB)
-    negatives = run.loss.negatives if run.loss.name == "sampled_softmax" else None
     batch = training.per_device_train_batch_size
-    step = training_bytes(model, run.adapter, negatives, batch, data.items, data.users)
+    step = training_bytes(model, run.adapter, run.loss.compared, batch, data.items, data.users)
     ranked = FLOAT * 4 * weights(model, data.items, data.users)
     ranked += ranking_bytes(model, run.evaluation.batch_size, data.items)
     compiling = COMPILING_MB if training.torch_compile else 0
@@ -191,14 +190,13 @@ def efficiency_mb(run: RecommendationRun, efficiency: EfficiencySettings) -> flo
     """MB (2^20 bytes) of the measurements of efficiency: of the largest size, in the mode that needs most."""
     if run.training.gpus:
         return PARENT_MB + CUDA_HOST_MB
-    negatives = run.loss.negatives if run.loss.name == "sampled_softmax" else None
     steps = []
     for changes in efficiency.sizes.values():
         model = ModelSettings.model_validate({**run.model.model_dump(), **changes})
         for mode in efficiency.modes:
             extra = mode.partition("+")[2]
             adapter = run.adapter.model_copy(update={"method": extra if "lora" in extra else "none"})
-            step = training_bytes(model, adapter, negatives, efficiency.batch_size, efficiency.item_count, 0)
+            step = training_bytes(model, adapter, run.loss.compared, efficiency.batch_size, efficiency.item_count, 0)
             steps.append(process_mb(adapter) + max(step / MB, COMPILING_MB if extra == "compile" else 0))
     return PARENT_MB + max(steps)
 

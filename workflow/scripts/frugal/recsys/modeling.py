@@ -16,7 +16,7 @@ from frugal.files import read_json
 from frugal.losses import ROW_MULTIPLE
 from frugal.recsys.configuration import BERT4RecConfig, RecommenderConfig, SASRecConfig, SSEPTConfig
 from frugal.recsys.layers import Block, Dropout, rotary_turns
-from frugal.recsys.losses import full_softmax, sampled_softmax
+from frugal.recsys.losses import FullSoftmax, Loss
 
 logging.disable_progress_bar()  # in logs, bars are noise
 
@@ -28,7 +28,7 @@ IGNORED = -100
 class RecommenderOutput(ModelOutput):
     """
     Attributes:
-        loss: mean cross-entropy over the labelled positions, float32; None without labels.
+        loss: its mean over the labelled positions, float32; None without labels.
         hidden_states: (batch, length, width), after the last norm; None in training.
     """
 
@@ -56,8 +56,8 @@ class Recommender(PreTrainedModel):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
         self.norm = nn.LayerNorm(config.width, config.layer_norm_eps)
         self.item_bias = nn.Parameter(torch.zeros(config.item_count))
-        #: How the loss is taken: items drawn for `sampled_softmax`, or None for all of them.
-        self.negatives: int | None = None
+        #: The loss, which belongs to the training run and is not saved.
+        self.criterion: Loss = FullSoftmax()
         #: The dtype of the loss's matmuls; its sums and exponentials are in float32.
         self.loss_dtype = torch.float32
         #: Called with (embedded, lengths, selected) before the blocks; adapters that look at the sequence set it.
@@ -161,11 +161,7 @@ class Recommender(PreTrainedModel):
         targets = labels[scored]
         filled = F.pad(scored, (0, -len(scored) % ROW_MULTIPLE))  # with a position that is not looked at
         states, items = self.output_weights(self.encode(input_ids, lengths, user_ids, filled)[: len(scored)])
-        states = states.to(self.loss_dtype)
-        if self.negatives is None:
-            loss = full_softmax(states, items, self.item_bias, targets)
-        else:
-            loss = sampled_softmax(states, items, self.item_bias, targets, self.negatives)
+        loss = self.criterion(states.to(self.loss_dtype), items, self.item_bias, targets)
         return RecommenderOutput(
             loss=loss / (max(len(targets), 1) if num_items_in_batch is None else num_items_in_batch)
         )

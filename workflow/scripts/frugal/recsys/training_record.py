@@ -76,7 +76,7 @@ def training_flops(
     weights = positions * (everywhere - at_targets) + targets * at_targets
     pairs = mean_length * (0.5 if config.causal else 1)
     attention = 4 * config.width * pairs * config.num_hidden_layers
-    items = config.item_count if model.negatives is None else model.negatives + 1
+    items = config.item_count if model.criterion.negatives is None else model.criterion.negatives + 1
     output = config.hidden_size * items + (config.width**2 if getattr(config, "output_projection", False) else 0)
     passes = 3 if trainable else 2
     return {"blocks": 2 * weights * passes + positions * attention * 3, "loss": targets * 2 * output * passes}

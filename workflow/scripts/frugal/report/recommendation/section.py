@@ -99,7 +99,7 @@ def threats(experiment: ExperimentResults, tables: Tables) -> list[str]:
     changes += ["scores that are cosines"] * (shape.get("score") == "cosine")
     if changes:
         found.append(f"{run.name} has {' and '.join(changes)}: its scores are not those of the model as published.")
-    if run.section("loss").get("name") == "sampled_softmax":
+    if run.section("loss").get("name", "cross_entropy") != "cross_entropy":
         found.append("The loss of the principal model is over sampled items, an approximation of the whole catalogue.")
     training = rows_of(tables, "training")
     row = row_of(training, run=run.name)
