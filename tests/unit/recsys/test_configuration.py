@@ -68,6 +68,7 @@ def test_settings_from_before_a_key_was_added_keep_their_hash():
     old = RecommendationRun(dataset="shop", seeds=[1])
     assert settings_hash(plain(old)) == "2cc5e526"
     assert set(plain(old)["loss"]) == {"name", "negatives", "precision"}
+    assert "layers" not in plain(old)["model"]
     new = RecommendationRun(dataset="shop", seeds=[1], loss={"name": "gbce", "calibration": 0.5})
     assert plain(new)["loss"]["calibration"] == 0.5
     assert RecommendationRun.model_validate(plain(new)) == new

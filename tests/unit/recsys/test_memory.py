@@ -53,12 +53,15 @@ def held_after_the_loss(model, batch):
     return sum(kept.values())
 
 
-@pytest.mark.parametrize("architecture", ["sasrec", "ssept", "bert4rec"])
+@pytest.mark.parametrize(
+    ("architecture", "layers"),
+    [("sasrec", "transformer"), ("ssept", "transformer"), ("bert4rec", "transformer"), ("sasrec", "ligr")],
+)
 @pytest.mark.parametrize("length", [40, 80])
-def test_activations_cover_what_autograd_keeps(architecture, length):
+def test_activations_cover_what_autograd_keeps(architecture, layers, length):
     """In float32, with dropout, and long enough for both ways to attend."""
     rows, items, users = 8, 50, 20
-    settings = ModelSettings(architecture=architecture, max_length=length, hidden_dropout_prob=0.2)
+    settings = ModelSettings(architecture=architecture, layers=layers, max_length=length)
     model = build_model(settings, items, users, seed=1).train()
     generator = torch.Generator().manual_seed(1)
     ids = torch.randint(items, (rows, length), generator=generator)

@@ -53,6 +53,11 @@ class ModelSettings(Settings):
     intermediate_size: int = Field(256, ge=1, le=65536)
     max_length: int = Field(50, ge=2, le=8192, description="Longest sequence, in items; BERT4Rec's includes the mask.")
     hidden_dropout_prob: float = Field(0.2, ge=0, le=0.95)
+    layers: Literal["transformer", "ligr"] = later(
+        "transformer",
+        description="'transformer': pre-norm attention and feed-forward network; 'ligr': gated attention and gated "
+        "SwiGLU of intermediate_size (eSASRec).",
+    )
     positions: Literal["learned", "rotary"] = Field(
         "learned", description="'rotary' positions are relative and have no weights; they need fewer epochs."
     )

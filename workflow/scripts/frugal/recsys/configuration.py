@@ -11,6 +11,7 @@ class RecommenderConfig(PreTrainedConfig):
         user_count: users with an embedding (SSE-PT only).
         hidden_size: width of the item embedding, and of the blocks (plus user_embedding_size in SSE-PT).
         max_position_embeddings: longest sequence; of longer histories the newest items are read.
+        layers: an entry of `frugal.recsys.modeling.LAYERS`.
         positions: "learned" embeddings, or "rotary": relative, without weights.
         score: "dot", or "cosine": embeddings and states are normalised, and their cosine is multiplied
             by ``cosine_scale``. Norms then cannot grow with popularity, and fewer epochs are needed.
@@ -24,6 +25,7 @@ class RecommenderConfig(PreTrainedConfig):
     intermediate_size: int = 256
     max_position_embeddings: int = 50
     hidden_dropout_prob: float = 0.2
+    layers: str = "transformer"
     positions: str = "learned"
     score: str = "dot"
     cosine_scale: float = 14.0

@@ -77,7 +77,11 @@ def weights(model: ModelSettings, items: int, users: int) -> int:
     """Number of weights of a model, as `frugal.recsys.modeling` builds it."""
     ssept, bert4rec = model.architecture == "ssept", model.architecture == "bert4rec"
     width = model.width
-    block = 4 * (width**2 + width) + 2 * width * model.intermediate_size + model.intermediate_size + 5 * width
+    inner, attention = model.intermediate_size, 4 * (width**2 + width)
+    block = {
+        "transformer": attention + 2 * width * inner + inner + 5 * width,
+        "ligr": attention + 2 * (width**2 + width) + 3 * width * inner + 4 * width,
+    }[model.layers]
     embeddings = (items + bert4rec) * model.hidden_size + items + (users * model.user_embedding_size if ssept else 0)
     positions = model.max_length * width if model.positions == "learned" else 0
     projection = width**2 + 3 * width if bert4rec and model.output_projection else 0
@@ -88,6 +92,8 @@ def adapter_weights(model: ModelSettings, adapter: AdapterSettings) -> int:
     """Number of weights of a LoRA adapter, rank x (inputs + outputs) a layer; of iLoRA without its small gate."""
     width, inner = model.width, model.intermediate_size
     ends = {"query_key_value": 4 * width, "attention_output": 2 * width, "up": width + inner, "down": width + inner}
+    if model.layers == "ligr":
+        ends["up"] += inner
     return model.num_hidden_layers * adapter.r * sum(ends[name] for name in adapter.target_modules)
 
 
@@ -98,8 +104,9 @@ def training_bytes(
 
     * A trained weight has itself, its gradient and Adam's two states; a frozen one itself.
     * A block keeps for its backward pass 13 arrays of P x w (two norms, the packed queries, keys and values and
-      their copies in the order that attention wants, the attended, two dropout masks, two residuals) and 2 of P x f;
-      short attention its probabilities. The backward pass adds the gradients of the widest arrays.
+      their copies in the order that attention wants, the attended, two dropout masks, two residuals) and 2 of P x f,
+      of LiGR 17 (two gates, and what they multiply) and 4; short attention its probabilities. The backward pass adds
+      the gradients of the widest arrays.
     * The loss holds the logits of a chunk and, for all items, the gradient of their embeddings and a copy of it;
       with cosine scores also the normalised embeddings and their gradient.
 
@@ -110,11 +117,12 @@ def training_bytes(
     whole = weights(model, items, users)
     states = 4 * whole if adapter.method == "none" else whole + 4 * adapter_weights(model, adapter)
     positions = batch_size * length
-    block = positions * (13 * width + 2 * inner)
+    widths, inners = {"transformer": (13, 2), "ligr": (17, 4)}[model.layers]
+    block = positions * (widths * width + inners * inner)
     if length <= FEW_POSITIONS:
         block += 2 * batch_size * model.num_attention_heads * length**2
     kept = model.num_hidden_layers * block + 5 * positions * width
-    passing = 2 * positions * max(inner, 3 * width)
+    passing = 2 * positions * max(inner * (1 + (model.layers == "ligr")), 3 * width)
     scored = positions if model.architecture != "bert4rec" else round(positions * min(1, 1.2 * model.mask_probability))
     loss = 4 * scored * model.hidden_size
     if negatives is None:
@@ -134,7 +142,8 @@ def ranking_bytes(model: ModelSettings, batch_size: int, items: int) -> int:
     """Bytes of ranking the catalogue for ``batch_size`` users: their scores, six copies of them, and one block."""
     batch_size = ranked_users(batch_size, items)
     positions = batch_size * model.max_length
-    block = positions * (6 * model.width + 2 * model.intermediate_size)
+    widths, inners = {"transformer": (6, 2), "ligr": (8, 4)}[model.layers]
+    block = positions * (widths * model.width + inners * model.intermediate_size)
     if model.max_length <= FEW_POSITIONS:
         block += 2 * batch_size * model.num_attention_heads * model.max_length**2
     return FLOAT * (RANKING_COPIES * batch_size * items + block)

@@ -15,11 +15,13 @@ from frugal.errors import FrugalError, blaming
 from frugal.files import read_json
 from frugal.losses import ROW_MULTIPLE
 from frugal.recsys.configuration import BERT4RecConfig, RecommenderConfig, SASRecConfig, SSEPTConfig
-from frugal.recsys.layers import Block, Dropout, rotary_turns
+from frugal.recsys.layers import Block, Dropout, LiGRBlock, rotary_turns
 from frugal.recsys.losses import FullSoftmax, Loss
 
 logging.disable_progress_bar()  # in logs, bars are noise
 
+#: model.layers -> the class of one layer; see `Block` for what it is given.
+LAYERS: dict[str, type[nn.Module]] = {"transformer": Block, "ligr": LiGRBlock}
 #: Label of a position where nothing is predicted.
 IGNORED = -100
 
@@ -53,7 +55,7 @@ class Recommender(PreTrainedModel):
         learned = config.positions == "learned"
         self.position_embedding = nn.Embedding(config.max_position_embeddings, config.width) if learned else None
         self.dropout = Dropout(config.hidden_dropout_prob)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
+        self.blocks = nn.ModuleList(LAYERS[config.layers](config) for _ in range(config.num_hidden_layers))
         self.norm = nn.LayerNorm(config.width, config.layer_norm_eps)
         self.item_bias = nn.Parameter(torch.zeros(config.item_count))
         #: The loss, which belongs to the training run and is not saved.

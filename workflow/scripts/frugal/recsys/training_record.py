@@ -72,7 +72,7 @@ def training_flops(
     config = model.config
     everywhere = sum(module.weight.numel() for module in model.blocks.modules() if isinstance(module, torch.nn.Linear))
     # In the last block, only target positions go on after attention.
-    at_targets = config.width * (config.width + 2 * config.intermediate_size)
+    at_targets = model.blocks[-1].weights_after_attention(config)
     weights = positions * (everywhere - at_targets) + targets * at_targets
     pairs = mean_length * (0.5 if config.causal else 1)
     attention = 4 * config.width * pairs * config.num_hidden_layers

@@ -96,6 +96,7 @@ def threats(experiment: ExperimentResults, tables: Tables) -> list[str]:
         found.append(f"Only a part of the data is used: {' and '.join(filter(None, limits))}.")
     shape = run.section("model")
     changes = ["rotary positions"] * (shape.get("positions") == "rotary")
+    changes += ["LiGR layers"] * (shape.get("layers") == "ligr")
     changes += ["scores that are cosines"] * (shape.get("score") == "cosine")
     if changes:
         found.append(f"{run.name} has {' and '.join(changes)}: its scores are not those of the model as published.")

@@ -1,0 +1,155 @@
+"""Layers other than the plain Transformer's: values by hand, and what each composition with them owes the model."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from frugal.config.recommendation import AdapterSettings, ModelSettings
+from frugal.recsys import memory
+from frugal.recsys.adapters import add_adapter, trainable_counts
+from frugal.recsys.configuration import SASRecConfig
+from frugal.recsys.layers import LiGRBlock
+from frugal.recsys.modeling import LAYERS, load_recommender
+from frugal.recsys.training import build_model
+from frugal.recsys.training_record import training_flops
+
+USERS, HISTORIES = np.array([0, 1]), [np.array([1, 2, 3]), np.array([4, 6])]
+KINDS = ["sasrec", "ssept", "bert4rec"]
+#: Layers and positions that go together.
+COMPOSITIONS = [("ligr", "learned"), ("ligr", "rotary")]
+
+
+@pytest.fixture(params=COMPOSITIONS, ids="-".join)
+def shape(request):
+    return dict(zip(("layers", "positions"), request.param, strict=True))
+
+
+@pytest.fixture(params=KINDS)
+def model(make_model, shape, request):
+    return make_model(request.param, **shape)
+
+
+def states(model, items: list[int], length: int | None = None) -> torch.Tensor:
+    """(length, width): the states of one sequence of user 0."""
+    lengths = torch.tensor([length or len(items)])
+    with torch.no_grad():
+        return model(torch.tensor([items]), lengths, user_ids=torch.tensor([0])).hidden_states[0]
+
+
+def test_ligr_by_hand():
+    # One item, width 2, inner width 1. The output of attention is its bias (4, 8), the first gate sigmoid(log 3) =
+    # 3/4: x = (-2, -8) becomes (1, -2). Its norm is (1, -1), so Wg = (1, 0) gives 1, Wu = (0, -2) gives 2, and
+    # silu(1) x 2 = 2 sigmoid(1). Wd = (1, 0), and the second gate is sigmoid(-2 x -log 3 / 2) = 3/4.
+    block = LiGRBlock(SASRecConfig(hidden_size=2, intermediate_size=1, num_attention_heads=1)).eval()
+    with torch.no_grad():
+        for weight in block.parameters():
+            weight.zero_()
+        for norm in (block.attention_norm, block.feed_forward_norm):
+            norm.weight.fill_(1)
+        block.attention.attention_output.bias.copy_(torch.tensor([4.0, 8.0]))
+        block.attention_gate.bias.fill_(math.log(3))
+        block.feed_forward_gate.weight[:, 1] = -math.log(3) / 2
+        block.up.weight.copy_(torch.tensor([[1.0, 0.0], [0.0, -2.0]]))
+        block.down.weight.copy_(torch.tensor([[1.0], [0.0]]))
+        found = block(torch.tensor([[[-2.0, -8.0]]]), None)
+    sigmoid = 1 / (1 + math.exp(-1))
+    torch.testing.assert_close(found, torch.tensor([[[1 + 0.75 * 2 * sigmoid, -2.0]]]), rtol=1e-4, atol=1e-4)
+
+
+def test_what_a_position_sees(model):
+    one = states(model, [1, 2, 3, 4])
+    later = torch.allclose(states(model, [1, 2, 3, 5])[:3], one[:3], atol=1e-6)
+    assert later == model.config.causal
+    assert not torch.allclose(states(model, [0, 2, 3, 4])[3], one[3])
+    # Order matters.
+    assert not torch.allclose(states(model, [2, 1, 3, 4])[3], one[3])
+
+
+def test_padding_changes_nothing(model):
+    bare = states(model, [1, 2, 3])
+    for padding in ([0, 0], [6, 5, 4]):
+        torch.testing.assert_close(states(model, [1, 2, 3, *padding], length=3)[:3], bare)
+
+
+@pytest.mark.parametrize("method", ["none", "lora", "ilora"])
+def test_selected_positions_have_the_states_of_the_whole(model, method):
+    adapted = add_adapter(model, AdapterSettings(method=method, r=4, experts=2), seed=1)
+    with torch.no_grad():
+        for weight in adapted.parameters():
+            weight.add_(0.1 * torch.randn_like(weight))
+        ids, lengths, users = torch.tensor([[1, 2, 3], [4, 6, 0]]), torch.tensor([3, 2]), torch.tensor([0, 1])
+        whole = model.encode(ids, lengths, users)
+        # Of six places, row by row: the second row's first, the first row's last, and that once more.
+        some = model.encode(ids, lengths, users, torch.tensor([3, 2, 2]))
+    torch.testing.assert_close(some, torch.stack([whole[1, 0], whole[0, 2], whole[0, 2]]))
+
+
+def test_all_weights_learn_in_both_precisions(model, make_batch):
+    batch, losses = make_batch([1, 2, 3, 4], [5, 6, 0]), []
+    for precise in (True, False):
+        model.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=not precise):
+            losses.append(model(**batch).loss)
+        losses[-1].backward()
+        assert all(weight.grad is not None and weight.grad.dtype == torch.float32 for weight in model.parameters())
+    assert losses[1].item() == pytest.approx(losses[0].item(), rel=0.03)
+
+
+def test_saved_and_loaded_model_is_the_same(model, tmp_path):
+    model.save_pretrained(tmp_path / "model")
+    assert torch.equal(
+        load_recommender(tmp_path / "model").eval().score(USERS, HISTORIES), model.score(USERS, HISTORIES)
+    )
+
+
+def test_compiled_layers_do_the_same(make_model, make_batch, shape):
+    """In one graph, and without complex numbers, for which Inductor makes no code. No code is made here."""
+    batch, losses, seen = make_batch([1, 2, 3, 4], [5, 6]), [], set()
+
+    def backend(graph, inputs):
+        values = (node.meta.get("example_value") for node in graph.graph.nodes)
+        seen.update(value.dtype for value in values if isinstance(value, torch.Tensor))
+        return graph.forward
+
+    for compiled in (False, True):
+        model = make_model("sasrec", hidden_dropout_prob=0.0, **shape).train()
+        if compiled:
+            for block in model.blocks:
+                block.compile(backend=backend, dynamic=True, fullgraph=True)
+        losses.append(model(**batch).loss)
+    torch.testing.assert_close(*losses)
+    assert torch.float32 in seen
+    assert not any(dtype.is_complex for dtype in seen)
+
+
+def settings(kind, layers, positions, **changes):
+    return ModelSettings(architecture=kind, layers=layers, positions=positions, hidden_size=24, max_length=7, **changes)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_counted_weights_are_those_of_the_model(shape, kind):
+    with torch.device("meta"):
+        model = build_model(settings(kind, **shape), 31, 11, seed=1)
+    assert memory.weights(settings(kind, **shape), 31, 11) == model.parameter_counts()["parameters"]
+
+
+@pytest.mark.parametrize("layers", ["ligr"])
+def test_counted_weights_of_an_adapter(layers):
+    shape, adapter = ModelSettings(layers=layers), AdapterSettings(method="lora", r=4)
+    model = add_adapter(build_model(shape, 31, 11, seed=1), adapter, seed=1)
+    assert memory.adapter_weights(shape, adapter) == trainable_counts(model)["trainable_parameters"]
+
+
+def test_operations_of_ligr_by_hand():
+    # Width 8, inner 16: attention 4 x 64 weights, gates 2 x 64, SwiGLU 3 x 128: 768, of which 64 + 128 + 384 = 576
+    # come after attention. 10 positions of which 4 are targets, 4 long; attention as in the plain layer, 3 x 64 each.
+    model = build_model(
+        ModelSettings(layers="ligr", hidden_size=8, intermediate_size=16, num_hidden_layers=1), 12, 1, 1
+    )
+    assert training_flops(model, 10, 4, 4, True)["blocks"] == 6 * (10 * 192 + 4 * 576) + 10 * 192
+
+
+def test_every_layer_of_the_settings_is_there():
+    assert set(ModelSettings.model_fields["layers"].annotation.__args__) == set(LAYERS)
