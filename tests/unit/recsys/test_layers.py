@@ -5,20 +5,23 @@ import math
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
-from frugal.config.recommendation import AdapterSettings, ModelSettings
+from frugal.config.recommendation import AdapterSettings, ModelSettings, RecommendationRun
 from frugal.recsys import memory
 from frugal.recsys.adapters import add_adapter, trainable_counts
 from frugal.recsys.configuration import SASRecConfig
+from frugal.recsys.hstu import HSTUBlock
 from frugal.recsys.layers import LiGRBlock
-from frugal.recsys.modeling import LAYERS, load_recommender
+from frugal.recsys.modeling import LAYERS, MODELS, load_recommender
+from frugal.recsys.positions import POSITIONS, RelativePositions
 from frugal.recsys.training import build_model
 from frugal.recsys.training_record import training_flops
 
 USERS, HISTORIES = np.array([0, 1]), [np.array([1, 2, 3]), np.array([4, 6])]
 KINDS = ["sasrec", "ssept", "bert4rec"]
 #: Layers and positions that go together.
-COMPOSITIONS = [("ligr", "learned"), ("ligr", "rotary")]
+COMPOSITIONS = [("ligr", "learned"), ("ligr", "rotary"), ("hstu", "learned"), ("hstu", "rotary"), ("hstu", "relative")]
 
 
 @pytest.fixture(params=COMPOSITIONS, ids="-".join)
@@ -56,6 +59,47 @@ def test_ligr_by_hand():
         found = block(torch.tensor([[[-2.0, -8.0]]]), None)
     sigmoid = 1 / (1 + math.exp(-1))
     torch.testing.assert_close(found, torch.tensor([[[1 + 0.75 * 2 * sigmoid, -2.0]]]), rtol=1e-4, atol=1e-4)
+
+
+def silu(x):
+    return x / (1 + math.exp(-x))
+
+
+@pytest.mark.parametrize("architecture", ["sasrec", "bert4rec"])
+def test_hstu_by_hand(architecture):
+    """Two items with the norms (1, -1) and (-1, 1), one head, width 2, n = 4."""
+    kind = MODELS[architecture].config_class
+    config = kind(hidden_size=2, num_attention_heads=1, max_position_embeddings=4, layers="hstu")
+    block = HSTUBlock(config).eval()
+    with torch.no_grad():
+        # Normed states are (s, 1) with s = 1 and -1: u is silu(1) in both places, and q = k = v = (silu(s), 0).
+        block.attention_norm.weight.copy_(torch.tensor([1.0, 0.0]))
+        block.attention_norm.bias.copy_(torch.tensor([0.0, 1.0]))
+        u, qkv = torch.tensor([[0.0, 1.0], [0.0, 1.0]]), torch.tensor([[1.0, 0.0], [0.0, 0.0]])
+        block.query_key_value.weight.copy_(torch.cat((u, qkv, qkv, qkv)))
+        block.attended_norm.forward = lambda attended: attended  # of two numbers it would leave the sign alone
+        block.attention_output.weight.copy_(torch.eye(2))
+        block.attention_output.bias.zero_()
+        hidden = torch.tensor([[[5.0, 3.0], [3.0, 5.0]]])
+        bias = torch.tensor([[0.5, 7.0], [0.25, 0.0]])
+        mask = None if config.causal else torch.tensor([True, True])[None, None, None]
+        added = block(hidden, mask, bias)[0] - hidden[0]
+    one, other = silu(1), silu(-1)
+    second = (silu(other * one + 0.25) * one + silu(other * other) * other) / 4 * silu(1)
+    first = silu(one * one + 0.5) * one / 4 * silu(1)
+    if not config.causal:
+        first += silu(one * other + 7) * other / 4 * silu(1)
+    torch.testing.assert_close(added, torch.tensor([[first, 0.0], [second, 0.0]]), rtol=1e-4, atol=1e-5)
+
+
+def test_relative_positions_by_hand():
+    # Longest 3: the distances -2 to 2 have the rows 0 to 4. Two layers, whose biases are the row's number, and 10 more.
+    positions = RelativePositions(SASRecConfig(max_position_embeddings=3, num_hidden_layers=2))
+    with torch.no_grad():
+        positions.distances.weight.copy_(torch.arange(5.0)[:, None] + torch.tensor([0.0, 10.0]))
+        first, second = positions.for_layers(torch.zeros(1, 2, 4))
+    assert first.tolist() == [[2, 1], [3, 2]]
+    assert second.tolist() == [[12, 11], [13, 12]]
 
 
 def test_what_a_position_sees(model):
@@ -135,7 +179,7 @@ def test_counted_weights_are_those_of_the_model(shape, kind):
     assert memory.weights(settings(kind, **shape), 31, 11) == model.parameter_counts()["parameters"]
 
 
-@pytest.mark.parametrize("layers", ["ligr"])
+@pytest.mark.parametrize("layers", ["ligr", "hstu"])
 def test_counted_weights_of_an_adapter(layers):
     shape, adapter = ModelSettings(layers=layers), AdapterSettings(method="lora", r=4)
     model = add_adapter(build_model(shape, 31, 11, seed=1), adapter, seed=1)
@@ -151,5 +195,25 @@ def test_operations_of_ligr_by_hand():
     assert training_flops(model, 10, 4, 4, True)["blocks"] == 6 * (10 * 192 + 4 * 576) + 10 * 192
 
 
-def test_every_layer_of_the_settings_is_there():
-    assert set(ModelSettings.model_fields["layers"].annotation.__args__) == set(LAYERS)
+def test_operations_of_hstu_by_hand():
+    # Width 8: 5 x 64 weights, of which 64 come after attention.
+    model = build_model(ModelSettings(layers="hstu", hidden_size=8, num_hidden_layers=1), 12, 1, seed=1)
+    assert training_flops(model, 10, 4, 4, True)["blocks"] == 6 * (10 * 256 + 4 * 64) + 10 * 192
+
+
+@pytest.mark.parametrize("layers", ["transformer", "ligr"])
+def test_relative_positions_without_hstu_are_refused(layers):
+    with pytest.raises(ValidationError, match=f"a bias that layers '{layers}' do not take: set layers to 'hstu'"):
+        ModelSettings(layers=layers, positions="relative")
+
+
+def test_an_adapter_of_what_hstu_lacks_is_refused():
+    backbone = {"dataset": "shop", "seeds": [1], "model": {"layers": "hstu"}, "warm_start": {"variant": "base"}}
+    with pytest.raises(ValidationError, match=r"target_modules \['up', 'down'\]: layers 'hstu' have none of them"):
+        RecommendationRun(**backbone, adapter={"method": "lora", "target_modules": ["up", "down"]})
+    RecommendationRun(**backbone, adapter={"method": "lora"})
+
+
+def test_all_layers_and_positions_of_the_settings_are_there():
+    for key, known in (("layers", LAYERS), ("positions", POSITIONS)):
+        assert set(ModelSettings.model_fields[key].annotation.__args__) == set(known)

@@ -55,7 +55,13 @@ def held_after_the_loss(model, batch):
 
 @pytest.mark.parametrize(
     ("architecture", "layers"),
-    [("sasrec", "transformer"), ("ssept", "transformer"), ("bert4rec", "transformer"), ("sasrec", "ligr")],
+    [
+        ("sasrec", "transformer"),
+        ("ssept", "transformer"),
+        ("bert4rec", "transformer"),
+        ("sasrec", "ligr"),
+        ("sasrec", "hstu"),
+    ],
 )
 @pytest.mark.parametrize("length", [40, 80])
 def test_activations_cover_what_autograd_keeps(architecture, layers, length):

@@ -53,13 +53,15 @@ class ModelSettings(Settings):
     intermediate_size: int = Field(256, ge=1, le=65536)
     max_length: int = Field(50, ge=2, le=8192, description="Longest sequence, in items; BERT4Rec's includes the mask.")
     hidden_dropout_prob: float = Field(0.2, ge=0, le=0.95)
-    layers: Literal["transformer", "ligr"] = later(
+    layers: Literal["transformer", "ligr", "hstu"] = later(
         "transformer",
         description="'transformer': pre-norm attention and feed-forward network; 'ligr': gated attention and gated "
-        "SwiGLU of intermediate_size (eSASRec).",
+        "SwiGLU of intermediate_size (eSASRec); 'hstu': gated attention without softmax, no feed-forward network.",
     )
-    positions: Literal["learned", "rotary"] = Field(
-        "learned", description="'rotary' positions are relative and have no weights; they need fewer epochs."
+    positions: Literal["learned", "rotary", "relative"] = Field(
+        "learned",
+        description="'rotary' positions are relative and have no weights; they need fewer epochs. 'relative': layers "
+        "hstu only, a bias of attention for each distance.",
     )
     score: Literal["dot", "cosine"] = Field(
         "dot", description="'cosine' normalises embeddings and states: fewer epochs, and rare items get a chance."
@@ -81,6 +83,15 @@ class ModelSettings(Settings):
     def width(self) -> int:
         """Of the blocks: an item, with SSE-PT beside its user."""
         return self.hidden_size + (self.user_embedding_size if self.architecture == "ssept" else 0)
+
+    @model_validator(mode="after")
+    def _positions_fit(self):
+        if self.positions == "relative" and self.layers != "hstu":
+            raise ValueError(
+                f"positions '{self.positions}' are a bias that layers '{self.layers}' do not take: set layers to "
+                "'hstu', or positions to 'learned' or 'rotary'"
+            )
+        return self
 
     @model_validator(mode="after")
     def _heads_divide(self):
@@ -278,6 +289,16 @@ class RecommendationRun(Settings):
     def _adapter_has_backbone(self):
         if self.adapter.method != "none" and not (self.warm_start and self.warm_start.variant):
             raise ValueError(f"adapter '{self.adapter.method}' needs a trained backbone: set warm_start.variant")
+        return self
+
+    @model_validator(mode="after")
+    def _adapter_has_layers(self):
+        modules = self.adapter.target_modules
+        if self.adapter.method != "none" and self.model.layers == "hstu" and set(modules) <= {"up", "down"}:
+            raise ValueError(
+                f"adapter.target_modules {modules}: layers 'hstu' have none of them; name query_key_value or "
+                "attention_output"
+            )
         return self
 
 

@@ -12,7 +12,7 @@ class RecommenderConfig(PreTrainedConfig):
         hidden_size: width of the item embedding, and of the blocks (plus user_embedding_size in SSE-PT).
         max_position_embeddings: longest sequence; of longer histories the newest items are read.
         layers: an entry of `frugal.recsys.modeling.LAYERS`.
-        positions: "learned" embeddings, or "rotary": relative, without weights.
+        positions: an entry of `frugal.recsys.positions.POSITIONS`.
         score: "dot", or "cosine": embeddings and states are normalised, and their cosine is multiplied
             by ``cosine_scale``. Norms then cannot grow with popularity, and fewer epochs are needed.
     """

@@ -151,7 +151,8 @@ class Block(nn.Module):
         """States after the block: as ``hidden``, (batch, length, width), or of ``selected`` positions, (n, width).
 
         Args:
-            turns: see `Attention`.
+            mask: bool, (batch, 1, 1, length), true where a position is seen; None in causal models.
+            turns: see `Attention`; what the positions give to each layer, see positions.py.
             selected: int64, (n,), positions in the flattened batch. All positions are attended to; what follows
                 attention is computed for these alone.
         """

@@ -27,6 +27,9 @@ SMALLEST_CHUNK = 128
 BLOCK_ENTRIES = 4_000_000
 #: As in `frugal.recsys.evaluation`: scores that ranking holds at once.
 SCORES = 2**25
+#: Arrays of P x w and of P x f that a layer keeps for its backward pass, and that it has at once without one.
+KEPT = {"transformer": (13, 2), "ligr": (17, 4), "hstu": (19, 0)}
+RANKED = {"transformer": (6, 2), "ligr": (8, 4), "hstu": (10, 0)}
 #: MB of a process that has imported torch and transformers and trained a tiny model; and what PEFT adds.
 PROCESS_MB = 500
 PEFT_MB = 60
@@ -81,9 +84,14 @@ def weights(model: ModelSettings, items: int, users: int) -> int:
     block = {
         "transformer": attention + 2 * width * inner + inner + 5 * width,
         "ligr": attention + 2 * (width**2 + width) + 3 * width * inner + 4 * width,
+        "hstu": 5 * width**2 + 5 * width,
     }[model.layers]
     embeddings = (items + bert4rec) * model.hidden_size + items + (users * model.user_embedding_size if ssept else 0)
-    positions = model.max_length * width if model.positions == "learned" else 0
+    positions = {
+        "learned": model.max_length * width,
+        "rotary": 0,
+        "relative": (2 * model.max_length - 1) * model.num_hidden_layers,
+    }[model.positions]
     projection = width**2 + 3 * width if bert4rec and model.output_projection else 0
     return embeddings + positions + model.num_hidden_layers * block + 2 * width + projection
 
@@ -93,8 +101,16 @@ def adapter_weights(model: ModelSettings, adapter: AdapterSettings) -> int:
     width, inner = model.width, model.intermediate_size
     ends = {"query_key_value": 4 * width, "attention_output": 2 * width, "up": width + inner, "down": width + inner}
     if model.layers == "ligr":
-        ends["up"] += inner
-    return model.num_hidden_layers * adapter.r * sum(ends[name] for name in adapter.target_modules)
+        ends["up"] = width + 2 * inner
+    elif model.layers == "hstu":
+        ends = {"query_key_value": 5 * width, "attention_output": 2 * width}
+    return model.num_hidden_layers * adapter.r * sum(ends.get(name, 0) for name in adapter.target_modules)
+
+
+def attention_entries(model: ModelSettings, batch_size: int) -> int:
+    """Entries of a layer's arrays with a place for each pair of positions; long softmax attention holds none."""
+    arrays = 3 if model.layers == "hstu" else 2 * (model.max_length <= FEW_POSITIONS)
+    return arrays * batch_size * model.num_attention_heads * model.max_length**2
 
 
 def training_bytes(
@@ -105,22 +121,20 @@ def training_bytes(
     * A trained weight has itself, its gradient and Adam's two states; a frozen one itself.
     * A block keeps for its backward pass 13 arrays of P x w (two norms, the packed queries, keys and values and
       their copies in the order that attention wants, the attended, two dropout masks, two residuals) and 2 of P x f,
-      of LiGR 17 (two gates, and what they multiply) and 4; short attention its probabilities. The backward pass adds
-      the gradients of the widest arrays.
+      of LiGR 17 (two gates, and what they multiply) and 4, of HSTU 19 and none; short attention its probabilities,
+      that of HSTU its scores and weights at any length. The backward pass adds the gradients of the widest arrays.
     * The loss holds the logits of a chunk and, for all items, the gradient of their embeddings and a copy of it;
       with cosine scores also the normalised embeddings and their gradient.
 
     Args:
         negatives: the number of items that a target is compared with; None for the whole catalogue.
     """
-    width, inner, length = model.width, model.intermediate_size, model.max_length
+    width, inner = model.width, model.intermediate_size
     whole = weights(model, items, users)
     states = 4 * whole if adapter.method == "none" else whole + 4 * adapter_weights(model, adapter)
-    positions = batch_size * length
-    widths, inners = {"transformer": (13, 2), "ligr": (17, 4)}[model.layers]
-    block = positions * (widths * width + inners * inner)
-    if length <= FEW_POSITIONS:
-        block += 2 * batch_size * model.num_attention_heads * length**2
+    positions = batch_size * model.max_length
+    widths, inners = KEPT[model.layers]
+    block = positions * (widths * width + inners * inner) + attention_entries(model, batch_size)
     kept = model.num_hidden_layers * block + 5 * positions * width
     passing = 2 * positions * max(inner * (1 + (model.layers == "ligr")), 3 * width)
     scored = positions if model.architecture != "bert4rec" else round(positions * min(1, 1.2 * model.mask_probability))
@@ -142,10 +156,8 @@ def ranking_bytes(model: ModelSettings, batch_size: int, items: int) -> int:
     """Bytes of ranking the catalogue for ``batch_size`` users: their scores, six copies of them, and one block."""
     batch_size = ranked_users(batch_size, items)
     positions = batch_size * model.max_length
-    widths, inners = {"transformer": (6, 2), "ligr": (8, 4)}[model.layers]
-    block = positions * (widths * model.width + inners * model.intermediate_size)
-    if model.max_length <= FEW_POSITIONS:
-        block += 2 * batch_size * model.num_attention_heads * model.max_length**2
+    widths, inners = RANKED[model.layers]
+    block = positions * (widths * model.width + inners * model.intermediate_size) + attention_entries(model, batch_size)
     return FLOAT * (RANKING_COPIES * batch_size * items + block)
 
 

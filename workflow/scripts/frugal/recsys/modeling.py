@@ -15,13 +15,15 @@ from frugal.errors import FrugalError, blaming
 from frugal.files import read_json
 from frugal.losses import ROW_MULTIPLE
 from frugal.recsys.configuration import BERT4RecConfig, RecommenderConfig, SASRecConfig, SSEPTConfig
-from frugal.recsys.layers import Block, Dropout, LiGRBlock, rotary_turns
+from frugal.recsys.hstu import HSTUBlock
+from frugal.recsys.layers import Block, Dropout, LiGRBlock
 from frugal.recsys.losses import FullSoftmax, Loss
+from frugal.recsys.positions import POSITIONS
 
 logging.disable_progress_bar()  # in logs, bars are noise
 
 #: model.layers -> the class of one layer; see `Block` for what it is given.
-LAYERS: dict[str, type[nn.Module]] = {"transformer": Block, "ligr": LiGRBlock}
+LAYERS: dict[str, type[nn.Module]] = {"transformer": Block, "ligr": LiGRBlock, "hstu": HSTUBlock}
 #: Label of a position where nothing is predicted.
 IGNORED = -100
 
@@ -52,8 +54,7 @@ class Recommender(PreTrainedModel):
     def __init__(self, config: RecommenderConfig):
         super().__init__(config)
         self.item_embedding = nn.Embedding(config.item_count + (not config.causal), config.hidden_size)
-        learned = config.positions == "learned"
-        self.position_embedding = nn.Embedding(config.max_position_embeddings, config.width) if learned else None
+        self.position_embedding = POSITIONS[config.positions](config)
         self.dropout = Dropout(config.hidden_dropout_prob)
         self.blocks = nn.ModuleList(LAYERS[config.layers](config) for _ in range(config.num_hidden_layers))
         self.norm = nn.LayerNorm(config.width, config.layer_norm_eps)
@@ -105,21 +106,15 @@ class Recommender(PreTrainedModel):
         embedded = self.embed(input_ids, user_ids)
         if self.on_embedded is not None:
             self.on_embedded(embedded, lengths, selected)
-        if self.position_embedding is not None:
-            embedded = embedded + self.position_embedding.weight[: input_ids.shape[1]]
-        hidden = self.dropout(embedded)
+        hidden = self.dropout(self.position_embedding.add(embedded))
         mask = None
         if not self.config.causal:
             places = torch.arange(input_ids.shape[1], device=input_ids.device)
             mask = (places < lengths[:, None])[:, None, None, :]
-        turns = None
-        if self.config.positions == "rotary":
-            # Once for all blocks, and outside of them: compiled, they would work out each angle at every use.
-            size = self.config.width // self.config.num_attention_heads
-            turns = rotary_turns(input_ids.shape[1], size, input_ids.device)
-        for block in self.blocks[:-1]:
-            hidden = block(hidden, mask, turns)
-        return self.norm(self.blocks[-1](hidden, mask, turns, selected))
+        *between, last = self.position_embedding.for_layers(embedded)
+        for block, of_layer in zip(self.blocks[:-1], between, strict=True):
+            hidden = block(hidden, mask, of_layer)
+        return self.norm(self.blocks[-1](hidden, mask, last, selected))
 
     def compile_blocks(self) -> None:
         """Compile the blocks, for batches of any size; of several not the last, whose work is a part of theirs.
