@@ -176,3 +176,18 @@ def test_targets_of_an_epoch_by_hand():
     histories = Histories(np.array([0, 1, 1, 2], np.int32), np.array([0, 3, 3, 4]))
     assert target_counts(histories, 4, causal=True).tolist() == [0, 2, 0, 0]
     assert target_counts(histories, 4, causal=False).tolist() == [1, 2, 1, 0]
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_times_stand_beside_their_items(causal):
+    # The time of the i-th interaction, which is item i, is 100 + i.
+    histories = Histories(np.arange(9, dtype=np.int32), np.array([0, 7, 9]), 100 + np.arange(9))
+    mask = None if causal else MASK
+    batches = Batches(histories, 4, 3, 1, causal, mask)
+    for batch in epoch_of(batches, 0):
+        assert batch["times"].shape == batch["input_ids"].shape
+        for ids, times, length in zip(batch["input_ids"], batch["times"], batch["lengths"], strict=True):
+            seen = ids[:length] != MASK
+            assert torch.equal(times[:length][seen], 100 + ids[:length][seen])
+            assert not times[length:].any()
+    assert "times" not in batches_of([7, 2], causal=causal)[0, 0]

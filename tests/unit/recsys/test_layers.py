@@ -8,13 +8,16 @@ import torch
 from pydantic import ValidationError
 
 from frugal.config.recommendation import AdapterSettings, ModelSettings, RecommendationRun
+from frugal.config.study import plain
+from frugal.errors import FrugalError
 from frugal.recsys import memory
 from frugal.recsys.adapters import add_adapter, trainable_counts
 from frugal.recsys.configuration import SASRecConfig
+from frugal.recsys.histories import Histories
 from frugal.recsys.hstu import HSTUBlock
 from frugal.recsys.layers import LiGRBlock
 from frugal.recsys.modeling import LAYERS, MODELS, load_recommender
-from frugal.recsys.positions import POSITIONS, RelativePositions
+from frugal.recsys.positions import POSITIONS, RelativePositions, TimePositions
 from frugal.recsys.training import build_model
 from frugal.recsys.training_record import training_flops
 
@@ -97,9 +100,48 @@ def test_relative_positions_by_hand():
     positions = RelativePositions(SASRecConfig(max_position_embeddings=3, num_hidden_layers=2))
     with torch.no_grad():
         positions.distances.weight.copy_(torch.arange(5.0)[:, None] + torch.tensor([0.0, 10.0]))
-        first, second = positions.for_layers(torch.zeros(1, 2, 4))
+        first, second = positions.for_layers(torch.zeros(1, 2, 4), None)
     assert first.tolist() == [[2, 1], [3, 2]]
     assert second.tolist() == [[12, 11], [13, 12]]
+
+
+def test_time_positions_by_hand():
+    # Two items 2 s apart, in a batch with two 2,000 s apart: log 2 / .301 = 2.3 and log 2000 / .301 = 25.25, so the
+    # buckets 2 and 25, and 0 for an item and itself. Biases are 100 x bucket, and 0 to 4 for the distances -2 to 2.
+    positions = TimePositions(SASRecConfig(max_position_embeddings=3, num_hidden_layers=1))
+    with torch.no_grad():
+        positions.distances.weight.copy_(torch.arange(5.0)[:, None])
+        positions.intervals.weight.copy_(100 * torch.arange(128.0)[:, None])
+        (bias,) = positions.for_layers(torch.zeros(2, 2, 4), torch.tensor([[5, 7], [10**9, 10**9 + 2000]]))
+        assert bias.tolist() == [[[[2, 201], [203, 2]]], [[[2, 2501], [2503, 2]]]]
+        # Later buckets than the last are the last; times that go backwards count as forwards.
+        (bias,) = positions.for_layers(torch.zeros(1, 2, 4), torch.tensor([[2**62, 0]]))
+        assert bias.max() == 12_703
+    with pytest.raises(FrugalError, match=r"positions 'time' need the times of the items: set data\.times to true"):
+        positions.for_layers(torch.zeros(1, 2, 4), None)
+
+
+@pytest.mark.parametrize("kind", ["sasrec", "ssept"])
+def test_times_are_read_at_all_places_and_only_from_the_past(make_model, kind):
+    model = make_model(kind, layers="hstu", positions="time")
+    ids, lengths, users = torch.tensor([[1, 2, 3]]), torch.tensor([3]), torch.tensor([0])
+
+    def states_at(*times: int) -> torch.Tensor:
+        with torch.no_grad():
+            return model(ids, lengths, user_ids=users, times=torch.tensor([times])).hidden_states[0]
+
+    one = states_at(0, 60, 3600)
+    torch.testing.assert_close(states_at(100, 160, 3700), one)
+    later = states_at(0, 60, 10**6)
+    torch.testing.assert_close(later[:2], one[:2])
+    assert not torch.allclose(later[2], one[2])
+    # The scores are those of the newest items, here the last six of seven, with their own times.
+    history, moments = np.array([5, 1, 2, 3, 4, 0, 6]), np.array([3, 10, 20, 500, 501, 9000, 9100])
+    scores = model.score(USERS[:1], [history], [moments])
+    assert torch.equal(scores, model.score(USERS[:1], [history[1:]], [moments[1:]]))
+    context = Histories.from_pairs(np.zeros(7, int), history, 1, moments)
+    assert torch.equal(scores, model.scorer(context)(USERS[:1], [context[0]]))
+    assert not torch.allclose(scores, model.score(USERS[:1], [history], [moments // 10]))
 
 
 def test_what_a_position_sees(model):
@@ -186,6 +228,11 @@ def test_counted_weights_of_an_adapter(layers):
     assert memory.adapter_weights(shape, adapter) == trainable_counts(model)["trainable_parameters"]
 
 
+def test_counted_weights_of_time_positions():
+    shape = settings("sasrec", "hstu", "time")
+    assert memory.weights(shape, 31, 11) == build_model(shape, 31, 11, seed=1).parameter_counts()["parameters"]
+
+
 def test_operations_of_ligr_by_hand():
     # Width 8, inner 16: attention 4 x 64 weights, gates 2 x 64, SwiGLU 3 x 128: 768, of which 64 + 128 + 384 = 576
     # come after attention. 10 positions of which 4 are targets, 4 long; attention as in the plain layer, 3 x 64 each.
@@ -205,6 +252,15 @@ def test_operations_of_hstu_by_hand():
 def test_relative_positions_without_hstu_are_refused(layers):
     with pytest.raises(ValidationError, match=f"a bias that layers '{layers}' do not take: set layers to 'hstu'"):
         ModelSettings(layers=layers, positions="relative")
+
+
+def test_time_positions_that_cannot_be_are_refused():
+    hstu = {"layers": "hstu", "positions": "time"}
+    with pytest.raises(ValidationError, match="which the mask of architecture 'bert4rec' does not have"):
+        ModelSettings(architecture="bert4rec", **hstu)
+    with pytest.raises(ValidationError, match=r"model\.positions 'time' read .* set data\.times to true"):
+        RecommendationRun(dataset="shop", model=hstu)
+    assert plain(RecommendationRun(dataset="shop", model=hstu, data={"times": True}))["data"]["times"]
 
 
 def test_an_adapter_of_what_hstu_lacks_is_refused():

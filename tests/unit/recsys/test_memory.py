@@ -64,10 +64,10 @@ def held_after_the_loss(model, batch):
     ],
 )
 @pytest.mark.parametrize("length", [40, 80])
-def test_activations_cover_what_autograd_keeps(architecture, layers, length):
+def test_activations_cover_what_autograd_keeps(architecture, layers, positions, length):
     """In float32, with dropout, and long enough for both ways to attend."""
     rows, items, users = 8, 50, 20
-    settings = ModelSettings(architecture=architecture, layers=layers, max_length=length)
+    settings = ModelSettings(architecture=architecture, layers=layers, positions=positions, max_length=length)
     model = build_model(settings, items, users, seed=1).train()
     generator = torch.Generator().manual_seed(1)
     ids = torch.randint(items, (rows, length), generator=generator)
@@ -76,6 +76,7 @@ def test_activations_cover_what_autograd_keeps(architecture, layers, length):
         "labels": ids,
         "lengths": torch.full((rows,), length),
         "user_ids": torch.arange(rows),
+        "times": 1000 * torch.arange(length).expand(rows, -1),
     }
     kept = held_after_the_loss(model, batch)
     states = 4 * 4 * memory.weights(settings, items, users)

@@ -177,6 +177,26 @@ def test_losses_over_samples_learn_too(split, tmp_path, name):
     assert record["best_validation_NDCG@10"] > 0.6
 
 
+def timed(split):
+    """``split`` with a day between two items of a user."""
+    whole = split.train.followed_by(split.validation).followed_by(split.test)
+    times = 86_400 * (np.arange(len(whole.items)) - np.repeat(whole.offsets[:-1], whole.lengths))
+    return leave_one_out(dataclasses.replace(whole, times=times), ITEMS)
+
+
+@pytest.mark.parametrize(("layers", "positions"), [("ligr", "rotary"), ("hstu", "relative"), ("hstu", "time")])
+def test_other_layers_learn_too_and_continue(split, tmp_path, layers, positions):
+    model = {"layers": layers, "positions": positions, "hidden_size": 16}
+    options = {"training": {"num_train_epochs": 20}, "data": {"times": positions == "time"}, "model": model}
+    run, split = make_run(**options), timed(split) if positions == "time" else split
+    whole, record = train(split, run, tmp_path / "whole")
+    assert record["best_validation_NDCG@10"] > 0.6
+    steps = whole.state.max_steps // 20
+    with pytest.raises(KeyboardInterrupt):
+        train(split, run, tmp_path / "pieces", callbacks=[StopAt(2 * steps + 1, interrupt)])
+    assert same(whole.model, train(split, run, tmp_path / "pieces")[0].model)
+
+
 def test_bfloat16(split, tmp_path):
     _, record = train(split, make_run(training={"precision": "bfloat16"}), tmp_path)
     assert np.isfinite(record["final_loss"])

@@ -37,6 +37,7 @@ class DataSettings(Settings):
     )
     min_rating: float | None = Field(None, description="Leave out lower ratings; null keeps all as implicit feedback.")
     max_users: int | None = Field(None, ge=10, description="Use only this number of users, for quick trials.")
+    times: bool = later(False, description="Keep the time of each interaction, which model.positions 'time' read.")
     shards: int = Field(4, ge=1, le=10000, description="NPZ files for each part.")
     fraction: float = Field(1.0, gt=0, le=1, description="Share of the shards that is used.")
 
@@ -58,10 +59,10 @@ class ModelSettings(Settings):
         description="'transformer': pre-norm attention and feed-forward network; 'ligr': gated attention and gated "
         "SwiGLU of intermediate_size (eSASRec); 'hstu': gated attention without softmax, no feed-forward network.",
     )
-    positions: Literal["learned", "rotary", "relative"] = Field(
+    positions: Literal["learned", "rotary", "relative", "time"] = Field(
         "learned",
         description="'rotary' positions are relative and have no weights; they need fewer epochs. 'relative': layers "
-        "hstu only, a bias of attention for each distance.",
+        "hstu only, a bias of attention for each distance; 'time': for each distance and time between two items.",
     )
     score: Literal["dot", "cosine"] = Field(
         "dot", description="'cosine' normalises embeddings and states: fewer epochs, and rare items get a chance."
@@ -86,7 +87,12 @@ class ModelSettings(Settings):
 
     @model_validator(mode="after")
     def _positions_fit(self):
-        if self.positions == "relative" and self.layers != "hstu":
+        if self.positions == "time" and self.architecture == "bert4rec":
+            raise ValueError(
+                "positions 'time' need the time of each position, which the mask of architecture 'bert4rec' does not "
+                "have: set positions to 'relative', or architecture to 'sasrec'"
+            )
+        if self.positions in ("relative", "time") and self.layers != "hstu":
             raise ValueError(
                 f"positions '{self.positions}' are a bias that layers '{self.layers}' do not take: set layers to "
                 "'hstu', or positions to 'learned' or 'rotary'"
@@ -289,6 +295,12 @@ class RecommendationRun(Settings):
     def _adapter_has_backbone(self):
         if self.adapter.method != "none" and not (self.warm_start and self.warm_start.variant):
             raise ValueError(f"adapter '{self.adapter.method}' needs a trained backbone: set warm_start.variant")
+        return self
+
+    @model_validator(mode="after")
+    def _times_are_kept(self):
+        if self.model.positions == "time" and not self.data.times:
+            raise ValueError("model.positions 'time' read the times of interactions: set data.times to true")
         return self
 
     @model_validator(mode="after")

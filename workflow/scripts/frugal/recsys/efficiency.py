@@ -38,11 +38,16 @@ def zipf_items(count: int, item_count: int, rng: np.random.Generator) -> np.ndar
     return rng.choice(item_count, count, p=weights / weights.sum())
 
 
-def synthetic_split(rows: int, length: int, item_count: int, seed: int) -> Split:
-    """A split whose training part has ``rows`` users, each with ``length`` items; it has no targets."""
+def synthetic_split(rows: int, length: int, item_count: int, seed: int, timed: bool = False) -> Split:
+    """A split whose training part has ``rows`` users, each with ``length`` items, an hour apart; it has no targets.
+
+    Args:
+        timed: whether the times are kept.
+    """
     items = zipf_items(rows * length, item_count, np.random.default_rng(seed)).astype(np.int32)
     nothing = Histories(items[:0], np.zeros(rows + 1, dtype=np.int64))
-    return Split(Histories(items, np.arange(rows + 1) * length), nothing, nothing, item_count)
+    times = 3600 * np.arange(rows * length) if timed else None
+    return Split(Histories(items, np.arange(rows + 1) * length, times), nothing, nothing, item_count)
 
 
 def measure(
@@ -71,7 +76,8 @@ def measure(
     training = run.training.model_copy(update={"per_device_train_batch_size": efficiency.batch_size})
     model = build_model(settings, efficiency.item_count, efficiency.batch_size, seed=1)
     # Each history is one window without padding; a causal one has an item more than it reads.
-    split = synthetic_split(efficiency.batch_size, settings.max_length + model.config.causal, efficiency.item_count, 1)
+    length, timed = settings.max_length + model.config.causal, settings.positions == "time"
+    split = synthetic_split(efficiency.batch_size, length, efficiency.item_count, 1, timed)
     batches = make_batches(model, split, run.model_copy(update={"model": settings, "training": training}), seed=1)
     model.criterion = make_loss(model, split, run.loss)
     model.loss_dtype = getattr(torch, precision)  # not loss.precision: the mode sets the dtype of all matmuls

@@ -20,6 +20,8 @@ MB = 2**20
 FLOAT = 4
 #: As in `frugal.recsys.layers`: attention over at most this many positions keeps all probabilities.
 FEW_POSITIONS = 64
+#: As in `frugal.recsys.positions`.
+TIME_BUCKETS = 128
 #: As in `frugal.recsys.losses`: logits that the loss aims to hold at once on a CPU, and the fewest positions.
 CHUNK_LOGITS = 2**19
 SMALLEST_CHUNK = 128
@@ -41,9 +43,9 @@ PARENT_MB = 240
 COMPILING_MB = 500
 #: Bytes of EASE for each pair of items: weights in float64, and a copy in float32.
 EASE_BYTES = 12
-#: Bytes of each interaction: in the histories that models read, in the baselines, and while ratings are prepared,
-#: cut into shards and made into pairs.
-HISTORY_BYTES, BASELINE_BYTES = 50, 120
+#: Bytes of each interaction: in the histories that models read, and of their times; in the baselines; and while ratings
+#: are prepared, cut into shards and made into pairs.
+HISTORY_BYTES, TIMES_BYTES, BASELINE_BYTES = 50, 40, 120
 PREPARATION_BYTES, PARTITION_BYTES, PAIRS_BYTES = 110, 150, 300
 #: Copies of the scores of a batch of users that ranking holds at once.
 RANKING_COPIES = 6
@@ -91,6 +93,7 @@ def weights(model: ModelSettings, items: int, users: int) -> int:
         "learned": model.max_length * width,
         "rotary": 0,
         "relative": (2 * model.max_length - 1) * model.num_hidden_layers,
+        "time": (2 * model.max_length - 1 + TIME_BUCKETS) * model.num_hidden_layers,
     }[model.positions]
     projection = width**2 + 3 * width if bert4rec and model.output_projection else 0
     return embeddings + positions + model.num_hidden_layers * block + 2 * width + projection
@@ -110,7 +113,8 @@ def adapter_weights(model: ModelSettings, adapter: AdapterSettings) -> int:
 def attention_entries(model: ModelSettings, batch_size: int) -> int:
     """Entries of a layer's arrays with a place for each pair of positions; long softmax attention holds none."""
     arrays = 3 if model.layers == "hstu" else 2 * (model.max_length <= FEW_POSITIONS)
-    return arrays * batch_size * model.num_attention_heads * model.max_length**2
+    between = 4 * (model.positions == "time")  # buckets and bias, the same for all heads
+    return (arrays * model.num_attention_heads + between) * batch_size * model.max_length**2
 
 
 def training_bytes(
@@ -161,10 +165,15 @@ def ranking_bytes(model: ModelSettings, batch_size: int, items: int) -> int:
     return FLOAT * (RANKING_COPIES * batch_size * items + block)
 
 
+def history_bytes(run: RecommendationRun, data: DataShape) -> float:
+    """Bytes of the histories that a run reads."""
+    return (HISTORY_BYTES + TIMES_BYTES * run.data.times) * data.interactions * run.data.fraction
+
+
 def training_mb(run: RecommendationRun, data: DataShape) -> float:
     """MB (2^20 bytes) of one seed's training, all of its processes together."""
     training, model = run.training, run.model
-    history = HISTORY_BYTES * data.interactions * run.data.fraction
+    history = history_bytes(run, data)
     if training.gpus:
         return training.gpus * (CUDA_HOST_MB + (history + 2 * FLOAT * weights(model, data.items, data.users)) / MB)
     batch = training.per_device_train_batch_size
@@ -177,7 +186,7 @@ def training_mb(run: RecommendationRun, data: DataShape) -> float:
 
 def evaluation_mb(run: RecommendationRun, data: DataShape) -> float:
     """MB (2^20 bytes) of ranking the catalogue for all test users, one seed's model after the other."""
-    needed = HISTORY_BYTES * data.interactions * run.data.fraction
+    needed = history_bytes(run, data)
     needed += 2 * FLOAT * weights(run.model, data.items, data.users)
     if run.training.gpus:
         return CUDA_HOST_MB + needed / MB

@@ -15,6 +15,8 @@ from frugal.errors import FrugalError, blaming
 from frugal.files import read_json
 from frugal.losses import ROW_MULTIPLE
 from frugal.recsys.configuration import BERT4RecConfig, RecommenderConfig, SASRecConfig, SSEPTConfig
+from frugal.recsys.evaluation import Scorer
+from frugal.recsys.histories import Histories
 from frugal.recsys.hstu import HSTUBlock
 from frugal.recsys.layers import Block, Dropout, LiGRBlock
 from frugal.recsys.losses import FullSoftmax, Loss
@@ -97,8 +99,11 @@ class Recommender(PreTrainedModel):
         lengths: torch.Tensor,
         user_ids: torch.Tensor | None = None,
         selected: torch.Tensor | None = None,
+        times: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """States (batch, length, width) of ids (batch, length), whose sequences are ``lengths`` (batch,) long.
+
+        Positions "time" read ``times``, int64, (batch, length), in seconds.
 
         With ``selected``, int64, (n,), positions in the flattened batch, the states (n, width) of these alone: the
         last block then leaves out most of its work for the others.
@@ -111,7 +116,7 @@ class Recommender(PreTrainedModel):
         if not self.config.causal:
             places = torch.arange(input_ids.shape[1], device=input_ids.device)
             mask = (places < lengths[:, None])[:, None, None, :]
-        *between, last = self.position_embedding.for_layers(embedded)
+        *between, last = self.position_embedding.for_layers(embedded, times)
         for block, of_layer in zip(self.blocks[:-1], between, strict=True):
             hidden = block(hidden, mask, of_layer)
         return self.norm(self.blocks[-1](hidden, mask, last, selected))
@@ -141,6 +146,7 @@ class Recommender(PreTrainedModel):
         labels: torch.Tensor | None = None,
         user_ids: torch.Tensor | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
+        times: torch.Tensor | None = None,
     ) -> RecommenderOutput:
         """States, or the loss where there are labels.
 
@@ -150,21 +156,25 @@ class Recommender(PreTrainedModel):
             labels: int64, (batch, length): the item to be predicted at each position, or -100.
             user_ids: int64, (batch,); only SSE-PT reads them.
             num_items_in_batch: divide the summed loss by this, instead of by the labels here.
+            times: int64, (batch, length), in seconds; only positions "time" read them.
         """
         if labels is None:
-            return RecommenderOutput(hidden_states=self.encode(input_ids, lengths, user_ids))
+            return RecommenderOutput(hidden_states=self.encode(input_ids, lengths, user_ids, times=times))
         labels = labels.flatten()
         scored = (labels != IGNORED).nonzero().squeeze(1)
         targets = labels[scored]
         filled = F.pad(scored, (0, -len(scored) % ROW_MULTIPLE))  # with a position that is not looked at
-        states, items = self.output_weights(self.encode(input_ids, lengths, user_ids, filled)[: len(scored)])
+        hidden = self.encode(input_ids, lengths, user_ids, filled, times)
+        states, items = self.output_weights(hidden[: len(scored)])
         loss = self.criterion(states.to(self.loss_dtype), items, self.item_bias, targets)
         return RecommenderOutput(
             loss=loss / (max(len(targets), 1) if num_items_in_batch is None else num_items_in_batch)
         )
 
     @torch.inference_mode()
-    def score(self, users: np.ndarray, histories: list[np.ndarray]) -> torch.Tensor:
+    def score(
+        self, users: np.ndarray, histories: list[np.ndarray], times: list[np.ndarray] | None = None
+    ) -> torch.Tensor:
         """Scores of all items as the next one: float32, (users, items), on the CPU.
 
         Of histories that are longer than max_position_embeddings (BERT4Rec: less the mask), the newest items are read.
@@ -172,6 +182,7 @@ class Recommender(PreTrainedModel):
         Args:
             users: int64, (users,).
             histories: each user's items, oldest first.
+            times: those of the items, in seconds; only positions "time" read them.
 
         Raises:
             FrugalError: a history is empty.
@@ -182,9 +193,17 @@ class Recommender(PreTrainedModel):
         device = self.device
         users = torch.as_tensor(users, dtype=torch.int64)
         last = torch.arange(len(input_ids)) * input_ids.shape[1] + lengths - 1
-        hidden = self.encode(input_ids.to(device), lengths.to(device), users.to(device), last.to(device))
+        if times is not None:
+            times = pad([moments[-self.config.max_position_embeddings :] for moments in times]).to(device)
+        hidden = self.encode(input_ids.to(device), lengths.to(device), users.to(device), last.to(device), times)
         states, items = self.output_weights(hidden)
         return (states @ items.t() + self.item_bias).float().cpu()
+
+    def scorer(self, context: Histories) -> Scorer:
+        """`score` for users of ``context``, with their times where these are kept."""
+        if context.times is None or self.config.positions != "time":
+            return self.score
+        return lambda users, histories: self.score(users, histories, [context.times_of(user) for user in users])
 
     def _batch(self, histories: list[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
         """Ids padded to the longest, and lengths."""

@@ -68,6 +68,10 @@ def train(args: argparse.Namespace, run: RecommendationRun, name: str, script: s
 
     # Data
     split = read_split(args.sequences, run.data.fraction)
+    if run.model.positions == "time" and split.train.times is None:
+        raise FrugalError(
+            f"{args.sequences}: has no times, which model.positions 'time' read; make the shards with data.times true"
+        )
 
     # Model
     model, report = build_model(run.model, split.item_count, split.user_count, args.seed), None
