@@ -1,10 +1,20 @@
 """Configurations of the recommenders, and the settings that become them."""
 
+import re
+from pathlib import Path
+
 import pytest
+import yaml
 from pydantic import ValidationError
 
-from frugal.config.recommendation import AdapterSettings, ModelSettings, RecommendationRun, WarmStartSettings
-from frugal.config.study import plain
+from frugal.config.recommendation import (
+    AdapterSettings,
+    LossSettings,
+    ModelSettings,
+    RecommendationRun,
+    WarmStartSettings,
+)
+from frugal.config.study import plain, resolve
 from frugal.fingerprint import settings_hash
 from frugal.recsys.configuration import BERT4RecConfig, RecommenderConfig, SASRecConfig, SSEPTConfig
 
@@ -72,3 +82,14 @@ def test_settings_from_before_a_key_was_added_keep_their_hash():
     new = RecommendationRun(dataset="shop", seeds=[1], loss={"name": "gbce", "calibration": 0.5})
     assert plain(new)["loss"]["calibration"] == 0.5
     assert RecommendationRun.model_validate(plain(new)) == new
+
+
+def test_the_page_of_parts_names_them_all_and_its_study_is_valid():
+    page = Path("docs/reference/recommenders.md").read_text()
+    data = yaml.safe_load(re.search(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)[1])
+    variants = data["experiments"]["recommender"]["variants"]
+    runs = {name: resolve(data, "recommender", name, "the page") for name in variants}
+    assert (runs["esasrec"].model.layers, runs["esasrec"].loss.negatives) == ("ligr", 256)
+    listed = re.findall(r"^\| (?:`[a-z.]+`)? ?\| `(\w+)` \|", page, re.MULTILINE)
+    keys = [(ModelSettings, key) for key in ("architecture", "layers", "positions")] + [(LossSettings, "name")]
+    assert listed == [value for model, key in keys for value in model.model_fields[key].annotation.__args__]
