@@ -70,7 +70,7 @@ def silu(x):
 
 @pytest.mark.parametrize("architecture", ["sasrec", "bert4rec"])
 def test_hstu_by_hand(architecture):
-    """Two items with the norms (1, -1) and (-1, 1), one head, width 2, n = 4."""
+    """Two items of width 2, one head, and at most n = 4 items."""
     kind = MODELS[architecture].config_class
     config = kind(hidden_size=2, num_attention_heads=1, max_position_embeddings=4, layers="hstu")
     block = HSTUBlock(config).eval()
