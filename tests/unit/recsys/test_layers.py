@@ -190,7 +190,8 @@ def test_saved_and_loaded_model_is_the_same(model, tmp_path):
     )
 
 
-def test_compiled_layers_do_the_same(make_model, make_batch, shape):
+@pytest.mark.parametrize(("layers", "positions"), [("ligr", "rotary"), ("hstu", "rotary"), ("hstu", "relative")])
+def test_compiled_layers_do_the_same(make_model, make_batch, layers, positions):
     """In one graph, and without complex numbers, for which Inductor makes no code. No code is made here."""
     batch, losses, seen = make_batch([1, 2, 3, 4], [5, 6]), [], set()
 
@@ -200,7 +201,7 @@ def test_compiled_layers_do_the_same(make_model, make_batch, shape):
         return graph.forward
 
     for compiled in (False, True):
-        model = make_model("sasrec", hidden_dropout_prob=0.0, **shape).train()
+        model = make_model("sasrec", hidden_dropout_prob=0.0, layers=layers, positions=positions).train()
         if compiled:
             for block in model.blocks:
                 block.compile(backend=backend, dynamic=True, fullgraph=True)

@@ -54,13 +54,14 @@ def held_after_the_loss(model, batch):
 
 
 @pytest.mark.parametrize(
-    ("architecture", "layers"),
+    ("architecture", "layers", "positions"),
     [
-        ("sasrec", "transformer"),
-        ("ssept", "transformer"),
-        ("bert4rec", "transformer"),
-        ("sasrec", "ligr"),
-        ("sasrec", "hstu"),
+        ("sasrec", "transformer", "learned"),
+        ("ssept", "transformer", "learned"),
+        ("bert4rec", "transformer", "learned"),
+        ("sasrec", "ligr", "rotary"),
+        ("sasrec", "hstu", "relative"),
+        ("sasrec", "hstu", "time"),
     ],
 )
 @pytest.mark.parametrize("length", [40, 80])

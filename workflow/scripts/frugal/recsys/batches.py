@@ -133,7 +133,8 @@ class Batches(Dataset):
         mine = slice(self.rank, None, self.world_size)
         batch = {"input_ids": input_ids, "labels": labels, "lengths": lengths, "user_ids": self.windows.users[rows]}
         if self.histories.times is not None:
-            batch["times"] = np.where(inside, self.histories.times[at], 0)[:, : input_ids.shape[1]]
+            read = np.arange(input_ids.shape[1])
+            batch["times"] = np.where(read < lengths[:, None], self.histories.times[at[:, read]], 0)
         return {name: torch.from_numpy(np.ascontiguousarray(value[mine])) for name, value in batch.items()}
 
     def _masked(self, inside: np.ndarray, lengths: np.ndarray, rng: np.random.Generator) -> np.ndarray:
