@@ -1,5 +1,6 @@
 """Configurations of the recommenders, and the settings that become them."""
 
+import json
 import re
 from pathlib import Path
 
@@ -27,6 +28,14 @@ def test_what_a_model_derives_from_its_configuration():
     assert ssept.width == 8 + 64
     assert (sasrec.causal, ssept.causal, bert4rec.causal) == (True, True, False)
     assert bert4rec.mask_token_id == 10
+
+
+@pytest.mark.parametrize("kind", [SASRecConfig, SSEPTConfig, BERT4RecConfig])
+def test_layers_are_saved_where_they_are_not_the_default(tmp_path, kind):
+    for layers in ("transformer", "ligr"):
+        kind(layers=layers).save_pretrained(tmp_path)
+        assert ("layers" in json.loads((tmp_path / "config.json").read_text())) == (layers != "transformer")
+        assert kind.from_pretrained(tmp_path).layers == layers
 
 
 @pytest.mark.parametrize("kind", [SASRecConfig, SSEPTConfig, BERT4RecConfig])

@@ -1,5 +1,7 @@
 """Configurations of the recommenders: what is stored beside their weights."""
 
+from typing import Any
+
 from transformers import PreTrainedConfig
 
 
@@ -32,6 +34,13 @@ class RecommenderConfig(PreTrainedConfig):
     initializer_range: float = 0.02
     layer_norm_eps: float = 1e-6
     tie_word_embeddings: bool = False  # scores read the item embedding itself: there is nothing to tie
+
+    def to_diff_dict(self) -> dict[str, Any]:
+        """What config.json holds. ``layers`` came when there were models already, whose files stay the same."""
+        values = super().to_diff_dict()
+        if self.layers == RecommenderConfig.layers:
+            values.pop("layers", None)
+        return values
 
     @property
     def causal(self) -> bool:
