@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 #: Names of layers that are not those of the models as published.
-LAYERS = {"ligr": "LiGR", "hstu": "HSTU"}
+LAYERS = {"ligr": "LiGR layers", "hstu": "HSTU layers"}
 #: What runs of several studies are compared by.
 SCORES = (
     Column("HR@10", "HR@10", ".4f", interval=True, spread=True),
@@ -98,7 +98,7 @@ def threats(experiment: ExperimentResults, tables: Tables) -> list[str]:
         found.append(f"Only a part of the data is used: {' and '.join(filter(None, limits))}.")
     shape = run.section("model")
     changes = ["rotary positions"] * (shape.get("positions") == "rotary")
-    changes += [f"{LAYERS[shape['layers']]} layers"] * (shape.get("layers") in LAYERS)
+    changes += [LAYERS[shape["layers"]]] if shape.get("layers") in LAYERS else []
     changes += ["scores that are cosines"] * (shape.get("score") == "cosine")
     if changes:
         found.append(f"{run.name} has {' and '.join(changes)}: its scores are not those of the model as published.")
