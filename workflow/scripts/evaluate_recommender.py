@@ -43,7 +43,7 @@ def main() -> None:
     for seed, folder, backbone in zip(run.seeds, args.models, backbones, strict=True):
         model = load_trained(folder, run.adapter, backbone).to(device).eval()
         evaluations[seed] = evaluate(
-            model.score,
+            model.scorer(split.context("test")),
             split,
             "test",
             run.evaluation.cutoffs,

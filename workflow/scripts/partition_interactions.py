@@ -2,6 +2,7 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -9,6 +10,7 @@ import pyarrow as pa
 from frugal.config.errors import parse_settings, validate
 from frugal.config.recommendation import DataSettings
 from frugal.data.interactions.preparation import k_core
+from frugal.data.interactions.times import UNITS
 from frugal.data.prepared import original_ids, read_interactions, read_items
 from frugal.errors import FrugalError, blaming, run_script
 from frugal.files import read_json
@@ -33,9 +35,15 @@ def main() -> None:
             f"{args.interactions}: data.split 'global_time' needs times, and this data set has no column 'timestamp': "
             "name it among the columns of its source, or set data.split to 'leave_one_out'"
         )
+    ticks = ticks_per_second(facts)
+    if settings.times and not ticks:
+        raise FrugalError(
+            f"{args.interactions}: data.times needs times, and this data set has none: name the column 'timestamp' "
+            "among the columns of its source, or leave data.times out and set model.positions to 'relative'"
+        )
     interactions = read_interactions(args.interactions)
     core = (facts.get("k_core") or {}).get("min_interactions")
-    split = partition(interactions, read_items(args.items, interactions).num_rows, settings, core)
+    split = partition(interactions, read_items(args.items, interactions).num_rows, settings, core, ticks)
     if not len(split.cases("test", "keep")):
         raise FrugalError(
             f"{args.interactions}: nobody is left to be evaluated: leave_one_out needs users with at least three "
@@ -51,10 +59,19 @@ def main() -> None:
     )
 
 
-def partition(interactions: pa.Table, item_count: int, settings: DataSettings, core: int | None = None) -> Split:
+def ticks_per_second(facts: dict[str, Any]) -> int:
+    """How many units of its times a data set has in a second, by its summary.json; 0 where it has no times."""
+    unit = (facts.get("time") or {}).get("unit", UNITS[0])
+    return 1000 ** UNITS.index(unit) if facts.get("timestamps", True) and unit in UNITS else 0
+
+
+def partition(
+    interactions: pa.Table, item_count: int, settings: DataSettings, core: int | None = None, ticks: int = 1
+) -> Split:
     """The split that the settings describe; equal times keep the order of the prepared rows.
 
     Args:
+        ticks: units of the times in a second.
         core: the data set's `min_interactions`. It holds for the ratings that are used: the k-core of the k-core's
             interactions above a rating is that of all interactions above it.
     """
@@ -71,7 +88,8 @@ def partition(interactions: pa.Table, item_count: int, settings: DataSettings, c
     order = np.flatnonzero(keep)
     order = order[np.argsort(times[order], kind="stable")]
     order = order[np.argsort(users[order], kind="stable")]
-    histories = Histories.from_pairs(users[order], items[order], user_count)
+    seconds = times[order] // ticks if settings.times else None
+    histories = Histories.from_pairs(users[order], items[order], user_count, seconds)
     if settings.split == "leave_one_out":
         return leave_one_out(histories, item_count, times[order])
     shares = settings.validation_share, settings.test_share

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from frugal.recsys.batches import Batches, EpochLoader
+from frugal.recsys.batches import Batches, EpochLoader, target_counts
 from frugal.recsys.histories import Histories
 
 MASK = 10_000  # no item has this id
@@ -169,3 +169,25 @@ def test_loader_goes_through_an_epoch():
         got = list(loader)
         assert len(got) == len(batches)
         assert all(same(one, other) for one, other in zip(got, epoch_of(batches, epoch), strict=True))
+
+
+def test_targets_of_an_epoch_by_hand():
+    # Users with the items 0 1 1, none, and 2: what comes first is no target of a causal model.
+    histories = Histories(np.array([0, 1, 1, 2], np.int32), np.array([0, 3, 3, 4]))
+    assert target_counts(histories, 4, causal=True).tolist() == [0, 2, 0, 0]
+    assert target_counts(histories, 4, causal=False).tolist() == [1, 2, 1, 0]
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_times_stand_beside_their_items(causal):
+    # The time of the i-th interaction, which is item i, is 100 + i.
+    histories = Histories(np.arange(9, dtype=np.int32), np.array([0, 7, 9]), 100 + np.arange(9))
+    mask = None if causal else MASK
+    batches = Batches(histories, 4, 3, 1, causal, mask)
+    for batch in epoch_of(batches, 0):
+        assert batch["times"].shape == batch["input_ids"].shape
+        for ids, times, length in zip(batch["input_ids"], batch["times"], batch["lengths"], strict=True):
+            seen = ids[:length] != MASK
+            assert torch.equal(times[:length][seen], 100 + ids[:length][seen])
+            assert not times[length:].any()
+    assert "times" not in batches_of([7, 2], causal=causal)[0, 0]

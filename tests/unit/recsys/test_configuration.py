@@ -1,9 +1,22 @@
 """Configurations of the recommenders, and the settings that become them."""
 
+import json
+import re
+from pathlib import Path
+
 import pytest
+import yaml
 from pydantic import ValidationError
 
-from frugal.config.recommendation import AdapterSettings, ModelSettings, WarmStartSettings
+from frugal.config.recommendation import (
+    AdapterSettings,
+    LossSettings,
+    ModelSettings,
+    RecommendationRun,
+    WarmStartSettings,
+)
+from frugal.config.study import plain, resolve
+from frugal.fingerprint import settings_hash
 from frugal.recsys.configuration import BERT4RecConfig, RecommenderConfig, SASRecConfig, SSEPTConfig
 
 
@@ -15,6 +28,14 @@ def test_what_a_model_derives_from_its_configuration():
     assert ssept.width == 8 + 64
     assert (sasrec.causal, ssept.causal, bert4rec.causal) == (True, True, False)
     assert bert4rec.mask_token_id == 10
+
+
+@pytest.mark.parametrize("kind", [SASRecConfig, SSEPTConfig, BERT4RecConfig])
+def test_layers_are_saved_where_they_are_not_the_default(tmp_path, kind):
+    for layers in ("transformer", "ligr"):
+        kind(layers=layers).save_pretrained(tmp_path)
+        assert ("layers" in json.loads((tmp_path / "config.json").read_text())) == (layers != "transformer")
+        assert kind.from_pretrained(tmp_path).layers == layers
 
 
 @pytest.mark.parametrize("kind", [SASRecConfig, SSEPTConfig, BERT4RecConfig])
@@ -59,3 +80,25 @@ def test_warm_start_has_one_source():
         with pytest.raises(ValidationError, match="give either 'variant' or 'path'"):
             WarmStartSettings(**sources)
     assert WarmStartSettings(variant="base").path is None
+
+
+def test_settings_from_before_a_key_was_added_keep_their_hash():
+    """Results belong to a hash of their settings; a key is written only where it is not at its default."""
+    old = RecommendationRun(dataset="shop", seeds=[1])
+    assert settings_hash(plain(old)) == "2cc5e526"
+    assert set(plain(old)["loss"]) == {"name", "negatives", "precision"}
+    assert "layers" not in plain(old)["model"]
+    new = RecommendationRun(dataset="shop", seeds=[1], loss={"name": "gbce", "calibration": 0.5})
+    assert plain(new)["loss"]["calibration"] == 0.5
+    assert RecommendationRun.model_validate(plain(new)) == new
+
+
+def test_the_page_of_parts_names_them_all_and_its_study_is_valid():
+    page = Path("docs/reference/recommenders.md").read_text()
+    data = yaml.safe_load(re.search(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)[1])
+    variants = data["experiments"]["recommender"]["variants"]
+    runs = {name: resolve(data, "recommender", name, "the page") for name in variants}
+    assert (runs["esasrec"].model.layers, runs["esasrec"].loss.negatives) == ("ligr", 256)
+    listed = re.findall(r"^\| (?:`[a-z.]+`)? ?\| `(\w+)` \|", page, re.MULTILINE)
+    keys = [(ModelSettings, key) for key in ("architecture", "layers", "positions")] + [(LossSettings, "name")]
+    assert listed == [value for model, key in keys for value in model.model_fields[key].annotation.__args__]

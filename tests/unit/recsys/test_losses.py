@@ -5,14 +5,24 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from frugal.config.recommendation import LossSettings
 from frugal.losses import chunked_cross_entropy
-from frugal.recsys.losses import full_softmax, sampled_softmax
+from frugal.recsys.losses import (
+    LOSSES,
+    InBatchSoftmax,
+    full_softmax,
+    gbce,
+    in_batch_softmax,
+    sampled_softmax,
+    softmax_against,
+)
 
 SCRIPTS = Path(__file__).parents[3] / "workflow" / "scripts"
 
@@ -186,3 +196,89 @@ def test_generator_decides_the_negatives():
         for seed in (1, 1, 2)
     )
     assert one == same != other
+
+
+def test_all_items_as_negatives_are_the_full_softmax():
+    ours, theirs = problem(20, 50), problem(20, 50)
+    loss, expected = softmax_against(*ours, torch.arange(50), torch.zeros(50)), full(*theirs)
+    torch.testing.assert_close(loss, expected)
+    loss.backward()
+    expected.backward()
+    for mine, other in zip(ours[:3], theirs[:3], strict=True):
+        torch.testing.assert_close(mine.grad, other.grad)
+
+
+def test_in_batch_softmax_by_hand():
+    # Exponentials 2, 3 and 4 of the three items, which are targets with shares 1/2, 1/4 and 1/4; a batch of 0, 1, 0.
+    # Each position has two others, which are drawn 2 x share times: 1, 1/2 and 1/2. The positions of item 0 have item 1
+    # alone as a negative, for the other 0 is their own target: 3 / (1/2) = 6, so the loss is log((2 + 6) / 2). That of
+    # item 1 has item 0 twice, 2 / 1 each: log((3 + 4) / 3).
+    bias, shares = torch.tensor([2.0, 3.0, 4.0]).log(), torch.tensor([0.5, 0.25, 0.25])
+    problem = torch.ones(3, 1), torch.zeros(3, 1), bias, torch.tensor([0, 1, 0])
+    expected = 2 * math.log(4) + math.log(7 / 3)
+    assert in_batch_softmax(*problem, 3, shares).item() == pytest.approx(expected)
+    assert InBatchSoftmax.of_counts(10, np.array([2, 1, 1]))(*problem).item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("negatives", [3, 100])
+def test_in_batch_negatives_are_as_many_as_expected(monkeypatch, negatives):
+    """The correction is by the number of times that an item is another position's target, on average."""
+    used = []
+    monkeypatch.setattr("frugal.recsys.losses.softmax_against", lambda *arguments: used.append(arguments[-2:]))
+    shares, generator = torch.tensor([0.4, 0.3, 0.2, 0.1]), torch.Generator().manual_seed(1)
+    # The first position's target is item 3, the other six have any.
+    for drawn in torch.multinomial(shares.expand(4000, -1), 6, True, generator=generator):
+        targets = F.pad(drawn, (1, 0), value=3)
+        in_batch_softmax(torch.ones(7, 1), torch.ones(4, 1), torch.zeros(4), targets, negatives, shares, generator)
+    counts = sum(torch.bincount(sampled, minlength=4) for sampled, _ in used) / 4000
+    expected = {item: e.exp().item() for pair in used for item, e in zip(pair[0].tolist(), pair[1], strict=True)}
+    # 6 x share of all seven positions; of three, each is another than the first in 6 of 7 cases.
+    for item in range(3):
+        assert expected[item] == pytest.approx((18 / 7 if negatives == 3 else 6) * shares[item].item())
+        assert counts[item].item() == pytest.approx(expected[item], abs=0.06)
+
+
+def test_gbce_by_hand(monkeypatch):
+    # Four items, draws 1, 0 and 2 of which the 0 is the target 0. alpha = 3 / 3, so beta = 1, whatever t is: the loss
+    # is -(log 1/2 + log(1 - 1/4) + log(1 - 2/3)) / 4 with sigmoids 1/2, 1/4 and 2/3 of scores 0, -log 3 and log 2.
+    monkeypatch.setattr(torch, "randint", lambda *args, **kwargs: torch.tensor([1, 0, 2]))
+    bias = torch.tensor([0, -math.log(3), math.log(2), 9])
+    problem = torch.ones(1, 1), torch.zeros(4, 1), bias, torch.tensor([0])
+    expected = (math.log(2) + math.log(4 / 3) + math.log(3)) / 4
+    assert gbce(*problem, 3, calibration=0.5).item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("calibration", "beta"), [(0, 1), (0.5, 0.6), (1, 0.2)])
+def test_calibration_of_gbce_by_hand(monkeypatch, calibration, beta):
+    # One draw of six items: alpha = 1/5, beta = 1 - t (1 - 1/5). Both sigmoids are 1/2, so the loss is half of
+    # beta log 2 + log 2.
+    monkeypatch.setattr(torch, "randint", lambda *args, **kwargs: torch.tensor([5]))
+    problem = torch.ones(1, 1), torch.zeros(6, 1), torch.zeros(6), torch.tensor([0])
+    assert gbce(*problem, 1, calibration).item() == pytest.approx((beta + 1) / 2 * math.log(2))
+
+
+@pytest.mark.parametrize("name", ["sampled_softmax", "in_batch_softmax", "gbce"])
+def test_a_catalogue_of_one_item_has_no_negatives(name):
+    hidden, weight, bias, targets = problem(3, 1)
+    loss = LOSSES[name](LossSettings(name=name, negatives=2), np.array([3]))(hidden, weight, bias, targets)
+    loss.backward()
+    assert hidden.grad.isfinite().all()
+    assert loss.item() == 0 or name == "gbce"
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses_in_16_bits_are_close(name):
+    exact, low = problem(16, 30), problem(16, 30, dtype=torch.bfloat16)
+    values = []
+    for arguments in (exact, low):
+        torch.manual_seed(0)
+        loss = LOSSES[name](LossSettings(name=name, negatives=20), np.arange(1, 31))(*arguments)
+        loss.backward()
+        values.append(loss.item())
+        assert loss.dtype == torch.float32
+    assert values[1] == pytest.approx(values[0], rel=0.02)
+    assert (low[1].grad - exact[1].grad).norm() / exact[1].grad.norm() < 0.05
+
+
+def test_every_loss_of_the_settings_is_there():
+    assert set(LossSettings.model_fields["name"].annotation.__args__) == set(LOSSES)

@@ -53,12 +53,22 @@ def held_after_the_loss(model, batch):
     return sum(kept.values())
 
 
-@pytest.mark.parametrize("architecture", ["sasrec", "ssept", "bert4rec"])
+@pytest.mark.parametrize(
+    ("architecture", "layers", "positions"),
+    [
+        ("sasrec", "transformer", "learned"),
+        ("ssept", "transformer", "learned"),
+        ("bert4rec", "transformer", "learned"),
+        ("sasrec", "ligr", "rotary"),
+        ("sasrec", "hstu", "relative"),
+        ("sasrec", "hstu", "time"),
+    ],
+)
 @pytest.mark.parametrize("length", [40, 80])
-def test_activations_cover_what_autograd_keeps(architecture, length):
+def test_activations_cover_what_autograd_keeps(architecture, layers, positions, length):
     """In float32, with dropout, and long enough for both ways to attend."""
     rows, items, users = 8, 50, 20
-    settings = ModelSettings(architecture=architecture, max_length=length, hidden_dropout_prob=0.2)
+    settings = ModelSettings(architecture=architecture, layers=layers, positions=positions, max_length=length)
     model = build_model(settings, items, users, seed=1).train()
     generator = torch.Generator().manual_seed(1)
     ids = torch.randint(items, (rows, length), generator=generator)
@@ -67,6 +77,7 @@ def test_activations_cover_what_autograd_keeps(architecture, length):
         "labels": ids,
         "lengths": torch.full((rows,), length),
         "user_ids": torch.arange(rows),
+        "times": 1000 * torch.arange(length).expand(rows, -1),
     }
     kept = held_after_the_loss(model, batch)
     states = 4 * 4 * memory.weights(settings, items, users)

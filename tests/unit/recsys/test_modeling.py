@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from frugal.errors import FrugalError
 from frugal.recsys.ilora import add_ilora
 from frugal.recsys.layers import Dropout, attend_to_few, rotary_turns, rotate
+from frugal.recsys.losses import GBCE, FullSoftmax, InBatchSoftmax, SampledSoftmax
 from frugal.recsys.modeling import SSEPT, load_recommender, shared
 
 KINDS = ["sasrec", "ssept", "bert4rec"]
@@ -141,9 +142,9 @@ def test_negatives_choose_the_sampled_loss(make_model, make_batch):
     model, batch = make_model("sasrec"), make_batch([1, 2, 3, 4], [5, 6, 0])
     with torch.no_grad():
         exact = model(**batch).loss.item()
-        model.negatives = 50_000
+        model.criterion = SampledSoftmax(50_000)
         assert model(**batch).loss.item() == pytest.approx(exact, rel=0.02)
-        model.negatives = 1
+        model.criterion = SampledSoftmax(1)
         assert len({model(**batch).loss.item() for _ in range(5)}) > 1
 
 
@@ -384,12 +385,14 @@ def test_the_last_of_several_blocks_is_not_compiled(make_model, blocks, compiled
     assert [block._compiled_call_impl is not None for block in model.blocks] == compiled
 
 
-@pytest.mark.parametrize("negatives", [None, 3])
+@pytest.mark.parametrize(
+    "loss", [FullSoftmax(), SampledSoftmax(3), InBatchSoftmax(3, torch.full((7,), 1 / 7)), GBCE(3, 0.75)]
+)
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_process_without_a_row_of_a_small_batch_adds_nothing(make_model, kind, negatives):
+def test_a_process_without_a_row_of_a_small_batch_adds_nothing(make_model, kind, loss):
     """All its gradients are there, and zero: the other processes wait for them."""
     model, nothing = make_model(kind).train(), torch.zeros(0, dtype=torch.int64)
-    model.negatives = negatives
+    model.criterion = loss
     rows = {"input_ids": nothing.view(0, 4), "labels": nothing.view(0, 4), "lengths": nothing, "user_ids": nothing}
     loss = model(**rows, num_items_in_batch=torch.tensor(7)).loss
     loss.backward()

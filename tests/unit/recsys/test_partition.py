@@ -2,6 +2,7 @@
 
 import sys
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -18,7 +19,7 @@ from frugal.recsys.shards import read_split
 def cut(tmp_path, monkeypatch):
     """Partition rows (user, item, time) with settings of `data`; returns the folder of shards."""
 
-    def run(rows, timestamps=True, **settings):
+    def run(rows, timestamps=True, unit="s", **settings):
         user, item, time = zip(*rows, strict=True)
         columns = {"user": pa.array(user, pa.int32()), "item": pa.array(item, pa.int32())}
         columns |= {"rating": pa.array([1.0] * len(rows), pa.float32()), "timestamp": pa.array(time, pa.int64())}
@@ -27,7 +28,7 @@ def cut(tmp_path, monkeypatch):
         items = {"item": pa.array([2, 0, 1, 3], pa.int32()), "title": ["c", "a", "b", "d"]}
         items |= {"attributes": pa.array([[]] * 4, pa.list_(pa.string())), "original_id": ["i2", "i0", "i1", "i3"]}
         pq.write_table(pa.table(items), tmp_path / "items.parquet")
-        write_json(tmp_path / "summary.json", {"timestamps": timestamps, "users_sha256": "f00"})
+        write_json(tmp_path / "summary.json", {"timestamps": timestamps, "time": {"unit": unit}, "users_sha256": "f00"})
         options = {"interactions": "interactions.parquet", "items": "items.parquet", "summary": "summary.json"}
         command = [word for name, file in options.items() for word in (f"--{name}", str(tmp_path / file))]
         command += ["--settings", DataSettings(shards=1, **settings).model_dump_json()]
@@ -44,6 +45,21 @@ def test_a_split_by_time_of_data_without_times_names_the_missing_column(cut):
         cut(rows, timestamps=False, split="global_time")
     # The order of the file is enough to leave the last one out.
     assert read_split(cut(rows, timestamps=False)).test[0].tolist() == [3]
+
+
+def test_times_are_kept_in_seconds(cut):
+    rows = [(0, 0, 1_000), (0, 1, 2_500), (0, 2, 4_000), (0, 3, 9_000), (1, 2, 0), (1, 0, 7_000)]
+    assert read_split(cut(rows)).train.times is None
+    split = read_split(cut(rows, unit="ms", times=True))
+    assert [split.train.times_of(user).tolist() for user in (0, 1)] == [[1, 2], [0, 7]]
+    assert split.context("test").times_of(0).tolist() == [1, 2, 4]
+    assert (split.test.times.tolist(), split.test.times.dtype) == ([9], np.int64)
+
+
+@pytest.mark.parametrize("facts", [{"timestamps": False}, {"unit": "position"}])
+def test_times_that_are_not_there_cannot_be_kept(cut, facts):
+    with pytest.raises(FrugalError, match=r"interactions\.parquet: data\.times needs times, and .* has none"):
+        cut([(0, 0, 0), (0, 1, 1), (0, 2, 2)], times=True, **facts)
 
 
 def test_repeated_and_cold_targets_are_counted(cut):

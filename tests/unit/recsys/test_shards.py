@@ -93,6 +93,30 @@ def test_any_split_comes_back(tmp_path_factory, users, shards, ordered):
     assert back.train.items.dtype == np.int32
 
 
+def test_times_come_back_and_are_checked(tmp_path):
+    """Rows of one user are in one shard; times follow their items through every selection."""
+    users, items, times = np.array([2, 0, 0, 2, 0]), np.array([4, 1, 2, 5, 0]), np.array([7, 2**40, -3, 8, 9])
+    timed = Histories.from_pairs(users, items, 3, times)
+    assert timed.times_of(0).tolist() == [2**40, -3, 9]
+    assert timed.followed_by(timed.select(timed.items == 5)).times_of(2).tolist() == [7, 8, 8]
+    nothing = timed.select(np.zeros(5, bool))
+    summary = write_shards(Split(timed, timed, nothing, 7), tmp_path / "s", 2, {})
+    assert summary["times"] is True
+    back = read_split(tmp_path / "s")
+    assert lists(back)[0] == [[1, 2, 0], [], [4, 5]]
+    for part, written in ((back.train, timed), (back.validation, timed), (back.test, nothing)):
+        assert part.times.tolist() == written.times.tolist()
+    path, pairs = tmp_path / "s/training/part_000.npz", np.zeros((3, 2), np.int32)
+    for arrays, message in (
+        ((pairs,), r"part_000.npz: has no array 'arr_1'; save the pairs with np.savez\(path, pairs, times\)"),
+        ((pairs, np.zeros(2, np.int64)), r"part_000.npz: arr_1 is int64 \(2,\); it has the time of each of the 3 rows"),
+        ((pairs, np.zeros(3)), r"part_000.npz: arr_1 is float64 \(3,\); it has the time"),
+    ):
+        np.savez(path, *arrays)
+        with pytest.raises(FrugalError, match=message):
+            read_split(tmp_path / "s")
+
+
 def test_a_fraction_reads_the_same_users_of_all_parts_and_keeps_the_user_axis(tmp_path):
     write_shards(SPLIT, tmp_path / "s", shards=3, about={})
     # ceil(0.4 * 3) = 2: users 0 and 1.

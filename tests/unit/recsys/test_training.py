@@ -15,6 +15,7 @@ from frugal.config.recommendation import EvaluationSettings, RecommendationRun
 from frugal.config.study import dump_yaml, plain
 from frugal.errors import FrugalError
 from frugal.recsys.histories import Histories, leave_one_out
+from frugal.recsys.losses import SampledSoftmax
 from frugal.recsys.modeling import load_recommender
 from frugal.recsys.shards import write_shards
 from frugal.recsys.trainer import RecommenderTrainer
@@ -169,10 +170,31 @@ def test_accumulated_batches_equal_one_large_batch(split, tmp_path):
     assert_close(first.model, second.model)
 
 
-def test_sampled_softmax_learns_too(split, tmp_path):
-    run = make_run(training={"num_train_epochs": 20}, loss={"name": "sampled_softmax", "negatives": 6})
+@pytest.mark.parametrize("name", ["sampled_softmax", "in_batch_softmax", "gbce"])
+def test_losses_over_samples_learn_too(split, tmp_path, name):
+    run = make_run(training={"num_train_epochs": 20}, loss={"name": name, "negatives": 6})
     _, record = train(split, run, tmp_path)
     assert record["best_validation_NDCG@10"] > 0.6
+
+
+def timed(split):
+    """``split`` with a day between two items of a user."""
+    whole = split.train.followed_by(split.validation).followed_by(split.test)
+    times = 86_400 * (np.arange(len(whole.items)) - np.repeat(whole.offsets[:-1], whole.lengths))
+    return leave_one_out(dataclasses.replace(whole, times=times), ITEMS)
+
+
+@pytest.mark.parametrize(("layers", "positions"), [("ligr", "rotary"), ("hstu", "relative"), ("hstu", "time")])
+def test_other_layers_learn_too_and_continue(split, tmp_path, layers, positions):
+    model = {"layers": layers, "positions": positions, "hidden_size": 16}
+    options = {"training": {"num_train_epochs": 20}, "data": {"times": positions == "time"}, "model": model}
+    run, split = make_run(**options), timed(split) if positions == "time" else split
+    whole, record = train(split, run, tmp_path / "whole")
+    assert record["best_validation_NDCG@10"] > 0.6
+    steps = whole.state.max_steps // 20
+    with pytest.raises(KeyboardInterrupt):
+        train(split, run, tmp_path / "pieces", callbacks=[StopAt(2 * steps + 1, interrupt)])
+    assert same(whole.model, train(split, run, tmp_path / "pieces")[0].model)
 
 
 def test_bfloat16(split, tmp_path):
@@ -214,7 +236,7 @@ def test_operations_by_hand(split):
     assert training_flops(model, 10, 4, 4, True)["blocks"] == 6 * (10 * 192 + 4 * 320) + 10 * 192
     # A frozen backbone has no gradients of its own weights.
     assert training_flops(model, 10, 10, 4, False) == {"blocks": 10 * (2048 + 192), "loss": 3840}
-    model.negatives = 5
+    model.criterion = SampledSoftmax(5)
     assert training_flops(model, 10, 10, 4, True)["loss"] == 10 * 2 * 8 * 6 * 3
 
 

@@ -219,6 +219,29 @@ def test_notes_of_baselines_that_do_not_apply_are_printed(copy):
     assert context(copy, "ssept")["left_out"] == [("Markov chain", note)]
 
 
+@pytest.mark.parametrize(
+    ("model", "loss", "said"),
+    [
+        (
+            {"layers": "ligr"},
+            {"name": "gbce", "negatives": 256},
+            ("layers are those of LiGR", "over the target and 256 sampled negatives, with t = 0.75"),
+        ),
+        (
+            {"layers": "hstu", "positions": "time"},
+            {"name": "in_batch_softmax"},
+            ("layers are those of HSTU", "for each distance and time between", "other targets of the batch"),
+        ),
+    ],
+)
+def test_layers_positions_and_losses_are_named(copy, written, model, loss, said):
+    for config in (copy.root / "ssept").glob("*/config.yaml"):
+        reconfigure(config, model=model, loss=loss)
+    text = markdown_of(copy, written)
+    for words in said:
+        assert words in text
+
+
 def test_warm_starts_say_what_was_taken_over(results, written):
     (start,) = section.warm_starts(results.experiments["ssept"])
     assert (start["system"], start["source"], start["record"]["loaded"]) == (

@@ -281,13 +281,14 @@ def test_threats_that_do_not_hold_are_not_told(copy):
 
 def test_data_of_which_a_part_is_used_or_that_have_no_order_are_told(copy):
     reconfigure(copy.root / "ssept/ssept/config.yaml", data={"max_users": 60, "fraction": 0.25})
-    reconfigure(copy.root / "ssept/ssept/config.yaml", loss={"name": "sampled_softmax"})
+    reconfigure(copy.root / "ssept/ssept/config.yaml", loss={"name": "sampled_softmax"}, model={"layers": "ligr"})
     summary = copy.data / "prepared/movielens-100k/summary.json"
     summary.write_text(json.dumps(json.loads(summary.read_text()) | {"ordered": False}))
     text = threats_of(again(copy), "ssept")
     assert "Only a part of the data is used: 60 users and 25 % of the shards." in text
     assert "movielens-100k has no order in time" in text
     assert "an approximation of the whole catalogue" in text
+    assert "ssept has rotary positions and LiGR layers and scores that are cosines" in text
 
 
 def test_random_weights_say_so_and_nothing_of_pretraining(results):

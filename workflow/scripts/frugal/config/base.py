@@ -13,6 +13,14 @@ class Settings(BaseModel):
     )
 
 
+def later(default: Any, **options: Any) -> Any:
+    """A field that was added when there were results already.
+
+    It is written only where it differs from its default: settings without it keep their hash, and their results.
+    """
+    return Field(default, exclude_if=lambda value: value == default, **options)
+
+
 class ExperimentSettings(Settings):
     """What an experiment has beside the settings of its runs."""
 

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from frugal.config.base import ExperimentSettings, Settings
+from frugal.config.base import ExperimentSettings, Settings, later
 from frugal.config.training import Beta, Count, Positive, Scheduler, TrainerSettings
 
 MODULES = ("query_key_value", "attention_output", "up", "down")
@@ -37,6 +37,7 @@ class DataSettings(Settings):
     )
     min_rating: float | None = Field(None, description="Leave out lower ratings; null keeps all as implicit feedback.")
     max_users: int | None = Field(None, ge=10, description="Use only this number of users, for quick trials.")
+    times: bool = later(False, description="Keep the time of each interaction, which model.positions 'time' read.")
     shards: int = Field(4, ge=1, le=10000, description="NPZ files for each part.")
     fraction: float = Field(1.0, gt=0, le=1, description="Share of the shards that is used.")
 
@@ -53,8 +54,15 @@ class ModelSettings(Settings):
     intermediate_size: int = Field(256, ge=1, le=65536)
     max_length: int = Field(50, ge=2, le=8192, description="Longest sequence, in items; BERT4Rec's includes the mask.")
     hidden_dropout_prob: float = Field(0.2, ge=0, le=0.95)
-    positions: Literal["learned", "rotary"] = Field(
-        "learned", description="'rotary' positions are relative and have no weights; they need fewer epochs."
+    layers: Literal["transformer", "ligr", "hstu"] = later(
+        "transformer",
+        description="'transformer': pre-norm attention and feed-forward network; 'ligr': gated attention and gated "
+        "SwiGLU of intermediate_size (eSASRec); 'hstu': gated attention without softmax, no feed-forward network.",
+    )
+    positions: Literal["learned", "rotary", "relative", "time"] = Field(
+        "learned",
+        description="'rotary' positions are relative and have no weights; they need fewer epochs. 'relative': layers "
+        "hstu only, a bias of attention for each distance; 'time': for each distance and time between two items.",
     )
     score: Literal["dot", "cosine"] = Field(
         "dot", description="'cosine' normalises embeddings and states: fewer epochs, and rare items get a chance."
@@ -78,6 +86,20 @@ class ModelSettings(Settings):
         return self.hidden_size + (self.user_embedding_size if self.architecture == "ssept" else 0)
 
     @model_validator(mode="after")
+    def _positions_fit(self):
+        if self.positions == "time" and self.architecture == "bert4rec":
+            raise ValueError(
+                "positions 'time' need the time of each position, which the mask of architecture 'bert4rec' does not "
+                "have: set positions to 'relative', or architecture to 'sasrec'"
+            )
+        if self.positions in ("relative", "time") and self.layers != "hstu":
+            raise ValueError(
+                f"positions '{self.positions}' are a bias that layers '{self.layers}' do not take: set layers to "
+                "'hstu', or positions to 'learned' or 'rotary'"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _heads_divide(self):
         width = self.width
         if width % self.num_attention_heads or (self.positions == "rotary" and width // self.num_attention_heads % 2):
@@ -89,18 +111,37 @@ class ModelSettings(Settings):
 
 
 class LossSettings(Settings):
-    """Cross-entropy over the catalogue."""
+    """What a target's score costs beside the scores of other items."""
 
-    name: Literal["cross_entropy", "sampled_softmax"] = Field(
+    name: Literal["cross_entropy", "sampled_softmax", "in_batch_softmax", "gbce"] = Field(
         "cross_entropy",
-        description="'cross_entropy' is exact, in chunks; 'sampled_softmax' is for catalogues of 10^5 items and more.",
+        description="'cross_entropy' is over all items, exact, in chunks. For catalogues of 10^5 items and more: "
+        "'sampled_softmax' estimates it from uniformly drawn items, 'in_batch_softmax' from the other targets of the "
+        "batch, both with logQ correction; 'gbce' is gSASRec's binary cross-entropy against uniformly drawn items.",
     )
-    negatives: int = Field(1024, ge=1, le=10**7, description="sampled_softmax only: items drawn for each batch.")
+    negatives: int = Field(
+        1024,
+        ge=1,
+        le=10**7,
+        description="Items drawn for each batch; with in_batch_softmax drawn from its targets, where these are more. "
+        "Not for cross_entropy.",
+    )
+    calibration: float = later(
+        0.75,
+        ge=0,
+        le=1,
+        description="gbce only: the paper's t. 0 is plain binary cross-entropy, 1 has calibrated probabilities.",
+    )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
         description="Of the loss's matmuls, most of the work. 'auto' follows training.precision, and takes bfloat16 "
         "on CPUs that multiply in it (AVX-512 BF16, AMX, Arm's bfloat16 extension), for narrow models too.",
     )
+
+    @property
+    def compared(self) -> int | None:
+        """The number of items that a target is compared with; None: all others."""
+        return None if self.name == "cross_entropy" else self.negatives
 
 
 class TrainingSettings(TrainerSettings):
@@ -254,6 +295,22 @@ class RecommendationRun(Settings):
     def _adapter_has_backbone(self):
         if self.adapter.method != "none" and not (self.warm_start and self.warm_start.variant):
             raise ValueError(f"adapter '{self.adapter.method}' needs a trained backbone: set warm_start.variant")
+        return self
+
+    @model_validator(mode="after")
+    def _times_are_kept(self):
+        if self.model.positions == "time" and not self.data.times:
+            raise ValueError("model.positions 'time' read the times of interactions: set data.times to true")
+        return self
+
+    @model_validator(mode="after")
+    def _adapter_has_layers(self):
+        modules = self.adapter.target_modules
+        if self.adapter.method != "none" and self.model.layers == "hstu" and set(modules) <= {"up", "down"}:
+            raise ValueError(
+                f"adapter.target_modules {modules}: layers 'hstu' have none of them; name query_key_value or "
+                "attention_output"
+            )
         return self
 
 

@@ -54,6 +54,15 @@ def window_targets(offsets: np.ndarray, causal: bool) -> np.ndarray:
     return np.maximum(lengths - 1, 0) if causal else lengths
 
 
+def target_counts(histories: Histories, item_count: int, causal: bool) -> np.ndarray:
+    """int64, (item_count,): how often each item can be a target in an epoch."""
+    counts = np.bincount(histories.items, minlength=item_count)
+    if not causal:
+        return counts
+    first = histories.items[histories.offsets[:-1][histories.lengths > 0]]
+    return counts - np.bincount(first, minlength=item_count)
+
+
 class Batches(Dataset):
     """The batches of any epoch, each a function of the seed, the epoch and its number alone.
 
@@ -100,7 +109,10 @@ class Batches(Dataset):
         return self.count
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, torch.Tensor]:
-        """Batch ``key[1]`` of epoch ``key[0]``: input_ids, labels, lengths and user_ids, see Recommender.forward."""
+        """Batch ``key[1]`` of epoch ``key[0]``: input_ids, labels, lengths, user_ids, and times where they are kept.
+
+        See `Recommender.forward`.
+        """
         epoch, number = key
         if epoch != self.epoch:
             self._plan(epoch)
@@ -109,8 +121,8 @@ class Batches(Dataset):
         lengths = stops - starts
         places = np.arange(lengths.max())
         inside = places < lengths[:, None]
-        items = self.histories.items[np.minimum(starts[:, None] + places, len(self.histories.items) - 1)]
-        items = np.where(inside, items, 0).astype(np.int64)
+        at = np.minimum(starts[:, None] + places, len(self.histories.items) - 1)
+        items = np.where(inside, self.histories.items[at], 0).astype(np.int64)
         if self.causal:
             input_ids, lengths = items[:, :-1], lengths - 1
             labels = np.where(inside[:, 1:], items[:, 1:], IGNORED)
@@ -120,6 +132,9 @@ class Batches(Dataset):
             input_ids = np.where(hidden, self.mask_token_id, items)
         mine = slice(self.rank, None, self.world_size)
         batch = {"input_ids": input_ids, "labels": labels, "lengths": lengths, "user_ids": self.windows.users[rows]}
+        if self.histories.times is not None:
+            read = np.arange(input_ids.shape[1])
+            batch["times"] = np.where(read < lengths[:, None], self.histories.times[at[:, read]], 0)
         return {name: torch.from_numpy(np.ascontiguousarray(value[mine])) for name, value in batch.items()}
 
     def _masked(self, inside: np.ndarray, lengths: np.ndarray, rng: np.random.Generator) -> np.ndarray:

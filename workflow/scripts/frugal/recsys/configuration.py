@@ -1,5 +1,7 @@
 """Configurations of the recommenders: what is stored beside their weights."""
 
+from typing import Any
+
 from transformers import PreTrainedConfig
 
 
@@ -11,7 +13,8 @@ class RecommenderConfig(PreTrainedConfig):
         user_count: users with an embedding (SSE-PT only).
         hidden_size: width of the item embedding, and of the blocks (plus user_embedding_size in SSE-PT).
         max_position_embeddings: longest sequence; of longer histories the newest items are read.
-        positions: "learned" embeddings, or "rotary": relative, without weights.
+        layers: an entry of `frugal.recsys.modeling.LAYERS`.
+        positions: an entry of `frugal.recsys.positions.POSITIONS`.
         score: "dot", or "cosine": embeddings and states are normalised, and their cosine is multiplied
             by ``cosine_scale``. Norms then cannot grow with popularity, and fewer epochs are needed.
     """
@@ -24,12 +27,20 @@ class RecommenderConfig(PreTrainedConfig):
     intermediate_size: int = 256
     max_position_embeddings: int = 50
     hidden_dropout_prob: float = 0.2
+    layers: str = "transformer"
     positions: str = "learned"
     score: str = "dot"
     cosine_scale: float = 14.0
     initializer_range: float = 0.02
     layer_norm_eps: float = 1e-6
     tie_word_embeddings: bool = False  # scores read the item embedding itself: there is nothing to tie
+
+    def to_diff_dict(self) -> dict[str, Any]:
+        """What config.json holds. ``layers`` came when there were models already, whose files stay the same."""
+        values = super().to_diff_dict()
+        if self.layers == RecommenderConfig.layers:
+            values.pop("layers", None)
+        return values
 
     @property
     def causal(self) -> bool:

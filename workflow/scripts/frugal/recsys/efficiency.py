@@ -23,7 +23,7 @@ from frugal.recsys.adapters import add_adapter, trainable_counts, unwrap
 from frugal.recsys.batches import Batches
 from frugal.recsys.histories import Histories, Split
 from frugal.recsys.modeling import IGNORED
-from frugal.recsys.training import build_model, make_batches
+from frugal.recsys.training import build_model, make_batches, make_loss
 from frugal.recsys.training_record import matmul_share, training_flops
 from frugal.run.device import is_emulated
 from frugal.run.emulation import matmuls_in_float32
@@ -38,11 +38,16 @@ def zipf_items(count: int, item_count: int, rng: np.random.Generator) -> np.ndar
     return rng.choice(item_count, count, p=weights / weights.sum())
 
 
-def synthetic_split(rows: int, length: int, item_count: int, seed: int) -> Split:
-    """A split whose training part has ``rows`` users, each with ``length`` items; it has no targets."""
+def synthetic_split(rows: int, length: int, item_count: int, seed: int, timed: bool = False) -> Split:
+    """A split whose training part has ``rows`` users, each with ``length`` items, an hour apart; it has no targets.
+
+    Args:
+        timed: whether the times are kept.
+    """
     items = zipf_items(rows * length, item_count, np.random.default_rng(seed)).astype(np.int32)
     nothing = Histories(items[:0], np.zeros(rows + 1, dtype=np.int64))
-    return Split(Histories(items, np.arange(rows + 1) * length), nothing, nothing, item_count)
+    times = 3600 * np.arange(rows * length) if timed else None
+    return Split(Histories(items, np.arange(rows + 1) * length, times), nothing, nothing, item_count)
 
 
 def measure(
@@ -71,9 +76,10 @@ def measure(
     training = run.training.model_copy(update={"per_device_train_batch_size": efficiency.batch_size})
     model = build_model(settings, efficiency.item_count, efficiency.batch_size, seed=1)
     # Each history is one window without padding; a causal one has an item more than it reads.
-    split = synthetic_split(efficiency.batch_size, settings.max_length + model.config.causal, efficiency.item_count, 1)
+    length, timed = settings.max_length + model.config.causal, settings.positions == "time"
+    split = synthetic_split(efficiency.batch_size, length, efficiency.item_count, 1, timed)
     batches = make_batches(model, split, run.model_copy(update={"model": settings, "training": training}), seed=1)
-    model.negatives = run.loss.negatives if run.loss.name == "sampled_softmax" else None
+    model.criterion = make_loss(model, split, run.loss)
     model.loss_dtype = getattr(torch, precision)  # not loss.precision: the mode sets the dtype of all matmuls
     if extra == "compile":
         model.compile_blocks()

@@ -24,10 +24,12 @@ class Histories:
     Attributes:
         items: int32, (interactions,): item ids from 0, user after user.
         offsets: int64, (users + 1,): user u has ``items[offsets[u]:offsets[u + 1]]``.
+        times: int64, (interactions,), of ``items``, in seconds; None where they are not kept.
     """
 
     items: np.ndarray
     offsets: np.ndarray
+    times: np.ndarray | None = None
 
     def __len__(self) -> int:
         """The number of users."""
@@ -36,6 +38,10 @@ class Histories:
     def __getitem__(self, user: int) -> np.ndarray:
         """One user's items, a view."""
         return self.items[self.offsets[user] : self.offsets[user + 1]]
+
+    def times_of(self, user: int) -> np.ndarray:
+        """The times of one user's items, a view."""
+        return self.times[self.offsets[user] : self.offsets[user + 1]]
 
     @property
     def lengths(self) -> np.ndarray:
@@ -48,20 +54,25 @@ class Histories:
         return np.repeat(np.arange(len(self)), self.lengths)
 
     @classmethod
-    def from_pairs(cls, users: np.ndarray, items: np.ndarray, user_count: int) -> "Histories":
-        """From (interactions,) users and items; a user's items keep the order in which they stand."""
+    def from_pairs(
+        cls, users: np.ndarray, items: np.ndarray, user_count: int, times: np.ndarray | None = None
+    ) -> "Histories":
+        """From (interactions,) users, items and times; a user's items keep the order in which they stand."""
         order = np.argsort(users, kind="stable")
         offsets = np.concatenate(([0], np.cumsum(np.bincount(users, minlength=user_count))))
-        return cls(np.asarray(items, np.int32)[order], offsets.astype(np.int64))
+        times = None if times is None else np.asarray(times, np.int64)[order]
+        return cls(np.asarray(items, np.int32)[order], offsets.astype(np.int64), times)
 
     def select(self, keep: np.ndarray) -> "Histories":
         """The interactions where ``keep``, bool (interactions,), is true; users stay, even without items."""
-        return Histories.from_pairs(self.users[keep], self.items[keep], len(self))
+        times = None if self.times is None else self.times[keep]
+        return Histories.from_pairs(self.users[keep], self.items[keep], len(self), times)
 
     def followed_by(self, other: "Histories") -> "Histories":
         """Each user's items, and then the same user's items in ``other``."""
         users = np.concatenate((self.users, other.users))
-        return Histories.from_pairs(users, np.concatenate((self.items, other.items)), len(self))
+        times = None if self.times is None else np.concatenate((self.times, other.times))
+        return Histories.from_pairs(users, np.concatenate((self.items, other.items)), len(self), times)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,7 @@
-"""What the recommenders' encoder is made of: blocks of attention and feed-forward layers, rotary positions, dropout."""
+"""What the recommenders' encoder is made of: layers of attention and feed-forward networks, rotary positions, dropout.
+
+A layer is a class with the interface of `Block` and an entry of `LAYERS` in modeling.py.
+"""
 
 from contextlib import nullcontext
 
@@ -148,7 +151,8 @@ class Block(nn.Module):
         """States after the block: as ``hidden``, (batch, length, width), or of ``selected`` positions, (n, width).
 
         Args:
-            turns: see `Attention`.
+            mask: bool, (batch, 1, 1, length), true where a position is seen; None in causal models.
+            turns: see `Attention`; what the positions give to each layer, see positions.py.
             selected: int64, (n,), positions in the flattened batch. All positions are attended to; what follows
                 attention is computed for these alone.
         """
@@ -158,3 +162,54 @@ class Block(nn.Module):
         hidden = hidden + self.dropout(self.attention.attention_output(attended))
         inner = self.activation(self.up(self.feed_forward_norm(hidden)))
         return hidden + self.dropout(self.down(inner))
+
+    @staticmethod
+    def weights_after_attention(config: RecommenderConfig) -> int:
+        """The number of weights in matmuls that only selected positions go through."""
+        return config.width * (config.width + 2 * config.intermediate_size)
+
+
+class LiGRBlock(nn.Module):
+    """A layer of LiGR: pre-norm, with learned gates on both residual branches, and SwiGLU.
+
+        a = x + sigmoid(W1 x + b1) * MHA(norm(x))
+        y = a + sigmoid(W2 a + b2) * Wd (silu(Wg norm(a)) * (Wu norm(a)))
+
+    with dropout of each branch before its gate. Borisyuk et al. (2025), "From Features to Transformers: Redefining
+    Ranking for Scalable Impact", arXiv:2502.03417, have the gates; Tikhonovich et al. (2025), eSASRec,
+    arXiv:2508.06450, use these layers with SwiGLU (Shazeer, 2020), whose matrices have no biases, for sequential
+    recommendation. ``up`` is Wg and Wu in one, each of intermediate_size.
+    """
+
+    def __init__(self, config: RecommenderConfig):
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(config.width, config.layer_norm_eps)
+        self.attention = Attention(config)
+        self.attention_gate = nn.Linear(config.width, config.width)
+        self.feed_forward_norm = nn.LayerNorm(config.width, config.layer_norm_eps)
+        self.up = nn.Linear(config.width, 2 * config.intermediate_size, bias=False)
+        self.down = nn.Linear(config.intermediate_size, config.width, bias=False)
+        self.feed_forward_gate = nn.Linear(config.width, config.width)
+        self.dropout = Dropout(config.hidden_dropout_prob)
+
+    def forward(
+        self,
+        hidden: torch.Tensor,
+        mask: torch.Tensor | None,
+        turns: torch.Tensor | None = None,
+        selected: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """As `Block.forward`."""
+        attended = self.attention(self.attention_norm(hidden), mask, turns)
+        if selected is not None:
+            hidden, attended = hidden.flatten(0, 1)[selected], attended.flatten(0, 1)[selected]
+        attended = self.dropout(self.attention.attention_output(attended))
+        hidden = hidden + self.attention_gate(hidden).sigmoid() * attended
+        gate, inner = self.up(self.feed_forward_norm(hidden)).chunk(2, dim=-1)
+        inner = self.dropout(self.down(F.silu(gate) * inner))
+        return hidden + self.feed_forward_gate(hidden).sigmoid() * inner
+
+    @staticmethod
+    def weights_after_attention(config: RecommenderConfig) -> int:
+        """As `Block.weights_after_attention`."""
+        return config.width * (3 * config.width + 3 * config.intermediate_size)

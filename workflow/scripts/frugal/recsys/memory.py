@@ -20,6 +20,8 @@ MB = 2**20
 FLOAT = 4
 #: As in `frugal.recsys.layers`: attention over at most this many positions keeps all probabilities.
 FEW_POSITIONS = 64
+#: As in `frugal.recsys.positions`.
+TIME_BUCKETS = 128
 #: As in `frugal.recsys.losses`: logits that the loss aims to hold at once on a CPU, and the fewest positions.
 CHUNK_LOGITS = 2**19
 SMALLEST_CHUNK = 128
@@ -27,6 +29,9 @@ SMALLEST_CHUNK = 128
 BLOCK_ENTRIES = 4_000_000
 #: As in `frugal.recsys.evaluation`: scores that ranking holds at once.
 SCORES = 2**25
+#: Arrays of P x w and of P x f that a layer keeps for its backward pass, and that it has at once without one.
+KEPT = {"transformer": (13, 2), "ligr": (17, 4), "hstu": (19, 0)}
+RANKED = {"transformer": (6, 2), "ligr": (8, 4), "hstu": (10, 0)}
 #: MB of a process that has imported torch and transformers and trained a tiny model; and what PEFT adds.
 PROCESS_MB = 500
 PEFT_MB = 60
@@ -38,9 +43,9 @@ PARENT_MB = 240
 COMPILING_MB = 500
 #: Bytes of EASE for each pair of items: weights in float64, and a copy in float32.
 EASE_BYTES = 12
-#: Bytes of each interaction: in the histories that models read, in the baselines, and while ratings are prepared,
-#: cut into shards and made into pairs.
-HISTORY_BYTES, BASELINE_BYTES = 50, 120
+#: Bytes of each interaction: in the histories that models read, and of their times; in the baselines; and while ratings
+#: are prepared, cut into shards and made into pairs.
+HISTORY_BYTES, TIMES_BYTES, BASELINE_BYTES = 50, 40, 120
 PREPARATION_BYTES, PARTITION_BYTES, PAIRS_BYTES = 110, 150, 300
 #: Copies of the scores of a batch of users that ranking holds at once.
 RANKING_COPIES = 6
@@ -77,9 +82,19 @@ def weights(model: ModelSettings, items: int, users: int) -> int:
     """Number of weights of a model, as `frugal.recsys.modeling` builds it."""
     ssept, bert4rec = model.architecture == "ssept", model.architecture == "bert4rec"
     width = model.width
-    block = 4 * (width**2 + width) + 2 * width * model.intermediate_size + model.intermediate_size + 5 * width
+    inner, attention = model.intermediate_size, 4 * (width**2 + width)
+    block = {
+        "transformer": attention + 2 * width * inner + inner + 5 * width,
+        "ligr": attention + 2 * (width**2 + width) + 3 * width * inner + 4 * width,
+        "hstu": 5 * width**2 + 5 * width,
+    }[model.layers]
     embeddings = (items + bert4rec) * model.hidden_size + items + (users * model.user_embedding_size if ssept else 0)
-    positions = model.max_length * width if model.positions == "learned" else 0
+    positions = {
+        "learned": model.max_length * width,
+        "rotary": 0,
+        "relative": (2 * model.max_length - 1) * model.num_hidden_layers,
+        "time": (2 * model.max_length - 1 + TIME_BUCKETS) * model.num_hidden_layers,
+    }[model.positions]
     projection = width**2 + 3 * width if bert4rec and model.output_projection else 0
     return embeddings + positions + model.num_hidden_layers * block + 2 * width + projection
 
@@ -88,7 +103,18 @@ def adapter_weights(model: ModelSettings, adapter: AdapterSettings) -> int:
     """Number of weights of a LoRA adapter, rank x (inputs + outputs) a layer; of iLoRA without its small gate."""
     width, inner = model.width, model.intermediate_size
     ends = {"query_key_value": 4 * width, "attention_output": 2 * width, "up": width + inner, "down": width + inner}
-    return model.num_hidden_layers * adapter.r * sum(ends[name] for name in adapter.target_modules)
+    if model.layers == "ligr":
+        ends["up"] = width + 2 * inner
+    elif model.layers == "hstu":
+        ends = {"query_key_value": 5 * width, "attention_output": 2 * width}
+    return model.num_hidden_layers * adapter.r * sum(ends.get(name, 0) for name in adapter.target_modules)
+
+
+def attention_entries(model: ModelSettings, batch_size: int) -> int:
+    """Entries of a layer's arrays with a place for each pair of positions; long softmax attention holds none."""
+    arrays = 3 if model.layers == "hstu" else 2 * (model.max_length <= FEW_POSITIONS)
+    between = 4 * (model.positions == "time")  # buckets and bias, the same for all heads
+    return (arrays * model.num_attention_heads + between) * batch_size * model.max_length**2
 
 
 def training_bytes(
@@ -98,23 +124,23 @@ def training_bytes(
 
     * A trained weight has itself, its gradient and Adam's two states; a frozen one itself.
     * A block keeps for its backward pass 13 arrays of P x w (two norms, the packed queries, keys and values and
-      their copies in the order that attention wants, the attended, two dropout masks, two residuals) and 2 of P x f;
-      short attention its probabilities. The backward pass adds the gradients of the widest arrays.
+      their copies in the order that attention wants, the attended, two dropout masks, two residuals) and 2 of P x f,
+      of LiGR 17 (two gates, and what they multiply) and 4, of HSTU 19 and none; short attention its probabilities,
+      that of HSTU its scores and weights at any length. The backward pass adds the gradients of the widest arrays.
     * The loss holds the logits of a chunk and, for all items, the gradient of their embeddings and a copy of it;
       with cosine scores also the normalised embeddings and their gradient.
 
     Args:
-        negatives: of sampled softmax; None for the whole catalogue.
+        negatives: the number of items that a target is compared with; None for the whole catalogue.
     """
-    width, inner, length = model.width, model.intermediate_size, model.max_length
+    width, inner = model.width, model.intermediate_size
     whole = weights(model, items, users)
     states = 4 * whole if adapter.method == "none" else whole + 4 * adapter_weights(model, adapter)
-    positions = batch_size * length
-    block = positions * (13 * width + 2 * inner)
-    if length <= FEW_POSITIONS:
-        block += 2 * batch_size * model.num_attention_heads * length**2
+    positions = batch_size * model.max_length
+    widths, inners = KEPT[model.layers]
+    block = positions * (widths * width + inners * inner) + attention_entries(model, batch_size)
     kept = model.num_hidden_layers * block + 5 * positions * width
-    passing = 2 * positions * max(inner, 3 * width)
+    passing = 2 * positions * max(inner * (1 + (model.layers == "ligr")), 3 * width)
     scored = positions if model.architecture != "bert4rec" else round(positions * min(1, 1.2 * model.mask_probability))
     loss = 4 * scored * model.hidden_size
     if negatives is None:
@@ -134,21 +160,24 @@ def ranking_bytes(model: ModelSettings, batch_size: int, items: int) -> int:
     """Bytes of ranking the catalogue for ``batch_size`` users: their scores, six copies of them, and one block."""
     batch_size = ranked_users(batch_size, items)
     positions = batch_size * model.max_length
-    block = positions * (6 * model.width + 2 * model.intermediate_size)
-    if model.max_length <= FEW_POSITIONS:
-        block += 2 * batch_size * model.num_attention_heads * model.max_length**2
+    widths, inners = RANKED[model.layers]
+    block = positions * (widths * model.width + inners * model.intermediate_size) + attention_entries(model, batch_size)
     return FLOAT * (RANKING_COPIES * batch_size * items + block)
+
+
+def history_bytes(run: RecommendationRun, data: DataShape) -> float:
+    """Bytes of the histories that a run reads."""
+    return (HISTORY_BYTES + TIMES_BYTES * run.data.times) * data.interactions * run.data.fraction
 
 
 def training_mb(run: RecommendationRun, data: DataShape) -> float:
     """MB (2^20 bytes) of one seed's training, all of its processes together."""
     training, model = run.training, run.model
-    history = HISTORY_BYTES * data.interactions * run.data.fraction
+    history = history_bytes(run, data)
     if training.gpus:
         return training.gpus * (CUDA_HOST_MB + (history + 2 * FLOAT * weights(model, data.items, data.users)) / MB)
-    negatives = run.loss.negatives if run.loss.name == "sampled_softmax" else None
     batch = training.per_device_train_batch_size
-    step = training_bytes(model, run.adapter, negatives, batch, data.items, data.users)
+    step = training_bytes(model, run.adapter, run.loss.compared, batch, data.items, data.users)
     ranked = FLOAT * 4 * weights(model, data.items, data.users)
     ranked += ranking_bytes(model, run.evaluation.batch_size, data.items)
     compiling = COMPILING_MB if training.torch_compile else 0
@@ -157,7 +186,7 @@ def training_mb(run: RecommendationRun, data: DataShape) -> float:
 
 def evaluation_mb(run: RecommendationRun, data: DataShape) -> float:
     """MB (2^20 bytes) of ranking the catalogue for all test users, one seed's model after the other."""
-    needed = HISTORY_BYTES * data.interactions * run.data.fraction
+    needed = history_bytes(run, data)
     needed += 2 * FLOAT * weights(run.model, data.items, data.users)
     if run.training.gpus:
         return CUDA_HOST_MB + needed / MB
@@ -191,14 +220,13 @@ def efficiency_mb(run: RecommendationRun, efficiency: EfficiencySettings) -> flo
     """MB (2^20 bytes) of the measurements of efficiency: of the largest size, in the mode that needs most."""
     if run.training.gpus:
         return PARENT_MB + CUDA_HOST_MB
-    negatives = run.loss.negatives if run.loss.name == "sampled_softmax" else None
     steps = []
     for changes in efficiency.sizes.values():
         model = ModelSettings.model_validate({**run.model.model_dump(), **changes})
         for mode in efficiency.modes:
             extra = mode.partition("+")[2]
             adapter = run.adapter.model_copy(update={"method": extra if "lora" in extra else "none"})
-            step = training_bytes(model, adapter, negatives, efficiency.batch_size, efficiency.item_count, 0)
+            step = training_bytes(model, adapter, run.loss.compared, efficiency.batch_size, efficiency.item_count, 0)
             steps.append(process_mb(adapter) + max(step / MB, COMPILING_MB if extra == "compile" else 0))
     return PARENT_MB + max(steps)
 

@@ -15,11 +15,17 @@ from frugal.errors import FrugalError, blaming
 from frugal.files import read_json
 from frugal.losses import ROW_MULTIPLE
 from frugal.recsys.configuration import BERT4RecConfig, RecommenderConfig, SASRecConfig, SSEPTConfig
-from frugal.recsys.layers import Block, Dropout, rotary_turns
-from frugal.recsys.losses import full_softmax, sampled_softmax
+from frugal.recsys.evaluation import Scorer
+from frugal.recsys.histories import Histories
+from frugal.recsys.hstu import HSTUBlock
+from frugal.recsys.layers import Block, Dropout, LiGRBlock
+from frugal.recsys.losses import FullSoftmax, Loss
+from frugal.recsys.positions import POSITIONS
 
 logging.disable_progress_bar()  # in logs, bars are noise
 
+#: model.layers -> the class of one layer; see `Block` for what it is given.
+LAYERS: dict[str, type[nn.Module]] = {"transformer": Block, "ligr": LiGRBlock, "hstu": HSTUBlock}
 #: Label of a position where nothing is predicted.
 IGNORED = -100
 
@@ -28,7 +34,7 @@ IGNORED = -100
 class RecommenderOutput(ModelOutput):
     """
     Attributes:
-        loss: mean cross-entropy over the labelled positions, float32; None without labels.
+        loss: its mean over the labelled positions, float32; None without labels.
         hidden_states: (batch, length, width), after the last norm; None in training.
     """
 
@@ -50,14 +56,13 @@ class Recommender(PreTrainedModel):
     def __init__(self, config: RecommenderConfig):
         super().__init__(config)
         self.item_embedding = nn.Embedding(config.item_count + (not config.causal), config.hidden_size)
-        learned = config.positions == "learned"
-        self.position_embedding = nn.Embedding(config.max_position_embeddings, config.width) if learned else None
+        self.position_embedding = POSITIONS[config.positions](config)
         self.dropout = Dropout(config.hidden_dropout_prob)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
+        self.blocks = nn.ModuleList(LAYERS[config.layers](config) for _ in range(config.num_hidden_layers))
         self.norm = nn.LayerNorm(config.width, config.layer_norm_eps)
         self.item_bias = nn.Parameter(torch.zeros(config.item_count))
-        #: How the loss is taken: items drawn for `sampled_softmax`, or None for all of them.
-        self.negatives: int | None = None
+        #: The loss, which belongs to the training run and is not saved.
+        self.criterion: Loss = FullSoftmax()
         #: The dtype of the loss's matmuls; its sums and exponentials are in float32.
         self.loss_dtype = torch.float32
         #: Called with (embedded, lengths, selected) before the blocks; adapters that look at the sequence set it.
@@ -94,8 +99,11 @@ class Recommender(PreTrainedModel):
         lengths: torch.Tensor,
         user_ids: torch.Tensor | None = None,
         selected: torch.Tensor | None = None,
+        times: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """States (batch, length, width) of ids (batch, length), whose sequences are ``lengths`` (batch,) long.
+
+        Positions "time" read ``times``, int64, (batch, length), in seconds.
 
         With ``selected``, int64, (n,), positions in the flattened batch, the states (n, width) of these alone: the
         last block then leaves out most of its work for the others.
@@ -103,21 +111,15 @@ class Recommender(PreTrainedModel):
         embedded = self.embed(input_ids, user_ids)
         if self.on_embedded is not None:
             self.on_embedded(embedded, lengths, selected)
-        if self.position_embedding is not None:
-            embedded = embedded + self.position_embedding.weight[: input_ids.shape[1]]
-        hidden = self.dropout(embedded)
+        hidden = self.dropout(self.position_embedding.add(embedded))
         mask = None
         if not self.config.causal:
             places = torch.arange(input_ids.shape[1], device=input_ids.device)
             mask = (places < lengths[:, None])[:, None, None, :]
-        turns = None
-        if self.config.positions == "rotary":
-            # Once for all blocks, and outside of them: compiled, they would work out each angle at every use.
-            size = self.config.width // self.config.num_attention_heads
-            turns = rotary_turns(input_ids.shape[1], size, input_ids.device)
-        for block in self.blocks[:-1]:
-            hidden = block(hidden, mask, turns)
-        return self.norm(self.blocks[-1](hidden, mask, turns, selected))
+        *between, last = self.position_embedding.for_layers(embedded, times)
+        for block, of_layer in zip(self.blocks[:-1], between, strict=True):
+            hidden = block(hidden, mask, of_layer)
+        return self.norm(self.blocks[-1](hidden, mask, last, selected))
 
     def compile_blocks(self) -> None:
         """Compile the blocks, for batches of any size; of several not the last, whose work is a part of theirs.
@@ -144,6 +146,7 @@ class Recommender(PreTrainedModel):
         labels: torch.Tensor | None = None,
         user_ids: torch.Tensor | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
+        times: torch.Tensor | None = None,
     ) -> RecommenderOutput:
         """States, or the loss where there are labels.
 
@@ -153,25 +156,25 @@ class Recommender(PreTrainedModel):
             labels: int64, (batch, length): the item to be predicted at each position, or -100.
             user_ids: int64, (batch,); only SSE-PT reads them.
             num_items_in_batch: divide the summed loss by this, instead of by the labels here.
+            times: int64, (batch, length), in seconds; only positions "time" read them.
         """
         if labels is None:
-            return RecommenderOutput(hidden_states=self.encode(input_ids, lengths, user_ids))
+            return RecommenderOutput(hidden_states=self.encode(input_ids, lengths, user_ids, times=times))
         labels = labels.flatten()
         scored = (labels != IGNORED).nonzero().squeeze(1)
         targets = labels[scored]
         filled = F.pad(scored, (0, -len(scored) % ROW_MULTIPLE))  # with a position that is not looked at
-        states, items = self.output_weights(self.encode(input_ids, lengths, user_ids, filled)[: len(scored)])
-        states = states.to(self.loss_dtype)
-        if self.negatives is None:
-            loss = full_softmax(states, items, self.item_bias, targets)
-        else:
-            loss = sampled_softmax(states, items, self.item_bias, targets, self.negatives)
+        hidden = self.encode(input_ids, lengths, user_ids, filled, times)
+        states, items = self.output_weights(hidden[: len(scored)])
+        loss = self.criterion(states.to(self.loss_dtype), items, self.item_bias, targets)
         return RecommenderOutput(
             loss=loss / (max(len(targets), 1) if num_items_in_batch is None else num_items_in_batch)
         )
 
     @torch.inference_mode()
-    def score(self, users: np.ndarray, histories: list[np.ndarray]) -> torch.Tensor:
+    def score(
+        self, users: np.ndarray, histories: list[np.ndarray], times: list[np.ndarray] | None = None
+    ) -> torch.Tensor:
         """Scores of all items as the next one: float32, (users, items), on the CPU.
 
         Of histories that are longer than max_position_embeddings (BERT4Rec: less the mask), the newest items are read.
@@ -179,6 +182,7 @@ class Recommender(PreTrainedModel):
         Args:
             users: int64, (users,).
             histories: each user's items, oldest first.
+            times: those of the items, in seconds; only positions "time" read them.
 
         Raises:
             FrugalError: a history is empty.
@@ -189,9 +193,17 @@ class Recommender(PreTrainedModel):
         device = self.device
         users = torch.as_tensor(users, dtype=torch.int64)
         last = torch.arange(len(input_ids)) * input_ids.shape[1] + lengths - 1
-        hidden = self.encode(input_ids.to(device), lengths.to(device), users.to(device), last.to(device))
+        if times is not None:
+            times = pad([moments[-self.config.max_position_embeddings :] for moments in times]).to(device)
+        hidden = self.encode(input_ids.to(device), lengths.to(device), users.to(device), last.to(device), times)
         states, items = self.output_weights(hidden)
         return (states @ items.t() + self.item_bias).float().cpu()
+
+    def scorer(self, context: Histories) -> Scorer:
+        """`score` for users of ``context``, with their times where these are kept."""
+        if context.times is None or self.config.positions != "time":
+            return self.score
+        return lambda users, histories: self.score(users, histories, [context.times_of(user) for user in users])
 
     def _batch(self, histories: list[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
         """Ids padded to the longest, and lengths."""

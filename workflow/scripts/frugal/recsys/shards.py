@@ -10,8 +10,9 @@ Layout that `write_shards` makes::
                                          targets of each part, repeats, ties in time, and the maker's own facts
 
 Each file has one array, ``arr_0``: int32, (rows, 2), each row a zero-based [user, item]; a user's rows stand in
-the order of time. User u is in shard ``u % shards`` of every part, so the first shards of each part are a sample
-of whole users. The arrays are stored uncompressed and can be memory-mapped.
+the order of time. Where the times are kept (``times`` in summary.json is true), ``arr_1``, int64, (rows,), has them, in
+seconds. User u is in shard ``u % shards`` of every part, so the first shards of each part are a sample of whole users.
+The arrays are stored uncompressed and can be memory-mapped.
 
 The shards of MLPerf's recommendation benchmark, which multiplies MovieLens-20M by a fractal expansion (Belletti
 et al. 2019, arXiv:1901.08910), are read as well: ``trainx16x32_0.npz`` to ``_15``, and ``testx16x32_0.npz`` to ``_15``
@@ -95,6 +96,7 @@ def write_shards(
         "repeats": split.repeats,
         "ties": split.ties,
         "targets": {"validation": split.target_counts("validation"), "evaluation": split.target_counts("test")},
+        **({"times": True} if split.train.times is not None else {}),
     }
     with atomic_path(folder) as temporary:
         for part, history in histories.items():
@@ -102,7 +104,8 @@ def write_shards(
             pairs = np.column_stack((history.users, history.items)).astype(np.int32)
             shard = pairs[:, 0] % shards
             for number in range(shards):
-                np.savez(temporary / part / f"part_{number:03}.npz", pairs[shard == number])
+                times = [] if history.times is None else [history.times[shard == number]]
+                np.savez(temporary / part / f"part_{number:03}.npz", pairs[shard == number], *times)
         write_json(temporary / "summary.json", summary)
         write_catalogue(temporary, catalogue or Catalogue.of_numbers(split.item_count))
     return summary
@@ -122,16 +125,16 @@ def read_split(folder: Path, fraction: float = 1.0) -> Split:
     folder = Path(folder)
     if not 0 < fraction <= 1:
         raise FrugalError(f"{folder}: the fraction of the shards must be above 0 and at most 1, not {fraction}")
-    more = {}
+    more, timed = {}, False
     if (folder / "summary.json").is_file():
-        users, items, shards, ordered, more = _read_summary(folder / "summary.json")
+        users, items, shards, ordered, timed, more = _read_summary(folder / "summary.json")
         names = [f"part_{number:03}.npz" for number in range(shards)]
         files = {part: [folder / part / name for name in _first(names, fraction)] for part in PARTS}
     else:
         files, ordered = _mlperf_files(folder, fraction), False
         users, items = _count_ids([path for paths in files.values() for path in paths])
         print(f"{folder}: MLPerf's shards carry no order in time: positions mean nothing", file=sys.stderr)
-    train, validation, test = (_read_histories(files[part], users, items) for part in PARTS)
+    train, validation, test = (_read_histories(files[part], users, items, timed) for part in PARTS)
     return Split(train, validation, test, items, ordered, **more)
 
 
@@ -155,16 +158,7 @@ def open_shard(path: Path) -> np.ndarray:
     Raises:
         FrugalError: the file is missing or damaged, or its array is none of ids from 0.
     """
-    try:
-        pairs = _open_array(Path(path))
-    except FileNotFoundError:
-        raise FrugalError(f"{path}: the shard is missing; run the rule that makes it again") from None
-    except KeyError:
-        raise FrugalError(f"{path}: has no array 'arr_0'; save the pairs with np.savez(path, pairs)") from None
-    except DAMAGED as error:
-        raise FrugalError(
-            f"{path}: damaged, or no npz file ({first_line(error)}); delete it and run the rule that makes it again"
-        ) from None
+    pairs = _open(Path(path), "arr_0", "pairs")
     if pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.dtype.kind not in "iu":
         raise FrugalError(
             f"{path}: arr_0 is {pairs.dtype} {pairs.shape}; a shard has integers (rows, 2), each row [user, item]"
@@ -173,11 +167,39 @@ def open_shard(path: Path) -> np.ndarray:
     return pairs
 
 
-def _open_array(path: Path) -> np.ndarray:
-    with zipfile.ZipFile(path) as bundle, bundle.open("arr_0.npy") as member:
-        info, limits = bundle.getinfo("arr_0.npy"), Limits()
+def open_times(path: Path, rows: int) -> np.ndarray:
+    """The array ``arr_1`` of a shard with ``rows`` rows: integer, (rows,), their times.
+
+    Raises:
+        FrugalError: the file is missing or damaged, or has no such array.
+    """
+    times = _open(Path(path), "arr_1", "pairs, times")
+    if times.shape != (rows,) or times.dtype.kind != "i":
+        raise FrugalError(
+            f"{path}: arr_1 is {times.dtype} {times.shape}; it has the time of each of the {rows} rows, an integer"
+        )
+    return times
+
+
+def _open(path: Path, name: str, saved: str) -> np.ndarray:
+    """An array of a shard; ``saved`` is what `np.savez` has to be given to have it."""
+    try:
+        return _open_array(path, name)
+    except FileNotFoundError:
+        raise FrugalError(f"{path}: the shard is missing; run the rule that makes it again") from None
+    except KeyError:
+        raise FrugalError(f"{path}: has no array {name!r}; save the pairs with np.savez(path, {saved})") from None
+    except DAMAGED as error:
+        raise FrugalError(
+            f"{path}: damaged, or no npz file ({first_line(error)}); delete it and run the rule that makes it again"
+        ) from None
+
+
+def _open_array(path: Path, name: str) -> np.ndarray:
+    with zipfile.ZipFile(path) as bundle, bundle.open(f"{name}.npy") as member:
+        info, limits = bundle.getinfo(f"{name}.npy"), Limits()
         if info.file_size > max(limits.floor, limits.ratio * path.stat().st_size):
-            raise ValueError(f"arr_0 unpacks to more than {limits.ratio} times its size")
+            raise ValueError(f"{name} unpacks to more than {limits.ratio} times its size")
         version = np.lib.format.read_magic(member)
         read_header = {
             (1, 0): np.lib.format.read_array_header_1_0,
@@ -187,10 +209,10 @@ def _open_array(path: Path) -> np.ndarray:
             raise ValueError(f"npy version {version} is not for arrays of integers")
         shape, fortran, dtype = read_header(member)
         if dtype.hasobject:
-            raise ValueError("arr_0 holds Python objects, which are never loaded")
+            raise ValueError(f"{name} holds Python objects, which are never loaded")
         start = member.tell()
         if start + prod(shape) * dtype.itemsize != info.file_size:
-            raise ValueError("arr_0 has not the size that its header states")
+            raise ValueError(f"{name} has not the size that its header states")
         if info.compress_type == zipfile.ZIP_STORED:
             offset = _data_offset(path, info) + start
             return np.memmap(path, dtype, "r", offset, shape, order="F" if fortran else "C")
@@ -223,7 +245,7 @@ def _check_ids(path: Path, pairs: np.ndarray, counts: tuple[int, int]) -> None:
             )
 
 
-def _read_summary(path: Path) -> tuple[int, int, int, bool, dict[str, Any]]:
+def _read_summary(path: Path) -> tuple[int, int, int, bool, bool, dict[str, Any]]:
     try:
         summary = read_json(path)
         users, items, shards, ordered = (summary[key] for key in ("users", "items", "shards", "ordered"))
@@ -236,7 +258,8 @@ def _read_summary(path: Path) -> tuple[int, int, int, bool, dict[str, Any]]:
             raise ValueError
         if not (ties is None or isinstance(ties, dict)):
             raise ValueError
-        return users, items, shards, bool(ordered), {"chosen": chosen, "known_repeats": repeats, "ties": ties}
+        more = {"chosen": chosen, "known_repeats": repeats, "ties": ties}
+        return users, items, shards, bool(ordered), bool(summary.get("times")), more
     except (ValueError, KeyError, TypeError):
         raise FrugalError(f"{path}: is damaged; run the rule that makes the shards again") from None
 
@@ -276,7 +299,7 @@ def _count_ids(paths: list[Path]) -> tuple[int, int]:
     return users, items
 
 
-def _read_histories(paths: list[Path], user_count: int, item_count: int) -> Histories:
+def _read_histories(paths: list[Path], user_count: int, item_count: int, timed: bool) -> Histories:
     """Each user's items in the order of the files; two passes, so that memory is the result and one shard."""
     lengths = np.zeros(user_count, np.int64)
     for path in paths:
@@ -284,12 +307,16 @@ def _read_histories(paths: list[Path], user_count: int, item_count: int) -> Hist
         _check_ids(path, pairs, (user_count, item_count))
         lengths += np.bincount(pairs[:, 0].astype(np.int64), minlength=user_count)
     offsets = np.concatenate(([0], np.cumsum(lengths)))
-    items = np.empty(offsets[-1], np.int32)
+    items, times = np.empty(offsets[-1], np.int32), np.empty(offsets[-1], np.int64) if timed else None
     free = offsets[:-1].copy()
     for path in paths:
-        shard = Histories.from_pairs(*np.asarray(open_shard(path), np.int32).T, user_count)
+        pairs = np.asarray(open_shard(path), np.int32)
+        shard = Histories.from_pairs(*pairs.T, user_count, open_times(path, len(pairs)) if timed else None)
         # An item's place among the user's in this shard, moved to where the user's free places begin.
         shift = np.repeat(free - shard.offsets[:-1], shard.lengths)
-        items[np.arange(len(shard.items)) + shift] = shard.items
+        places = np.arange(len(shard.items)) + shift
+        items[places] = shard.items
+        if timed:
+            times[places] = shard.times
         free += shard.lengths
-    return Histories(items, offsets)
+    return Histories(items, offsets, times)

@@ -101,7 +101,7 @@ class RecommenderTrainer(Trainer):
         sums = torch.zeros(3)
         if len(mine) or not len(users):  # with fewer users than processes, some score nobody
             result = evaluate(
-                recommender.score,
+                recommender.scorer(self.split.context("validation")),
                 self.split,
                 "validation",
                 batch_size=self.evaluation.batch_size,

@@ -17,16 +17,17 @@ from typing import Any
 import torch
 from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback
 
-from frugal.config.recommendation import ModelSettings, RecommendationRun
+from frugal.config.recommendation import LossSettings, ModelSettings, RecommendationRun
 from frugal.config.study import plain
 from frugal.errors import FrugalError
 from frugal.files import atomic_path, exclusive, sha256_tree, write_json, write_text
 from frugal.fingerprint import fingerprint
 from frugal.kinds import RECOMMENDATION
 from frugal.recsys.adapters import add_adapter, save_trained, unwrap
-from frugal.recsys.batches import Batches
+from frugal.recsys.batches import Batches, target_counts
 from frugal.recsys.catalogue import read_catalogue, write_catalogue
 from frugal.recsys.histories import Split
+from frugal.recsys.losses import LOSSES, Loss
 from frugal.recsys.modeling import MODELS, Recommender
 from frugal.recsys.shards import read_split, shards_catalogue
 from frugal.recsys.trainer import ADVICE, Profile, RecommenderTrainer, training_arguments
@@ -67,6 +68,10 @@ def train(args: argparse.Namespace, run: RecommendationRun, name: str, script: s
 
     # Data
     split = read_split(args.sequences, run.data.fraction)
+    if run.model.positions == "time" and split.train.times is None:
+        raise FrugalError(
+            f"{args.sequences}: has no times, which model.positions 'time' read; make the shards with data.times true"
+        )
 
     # Model
     model, report = build_model(run.model, split.item_count, split.user_count, args.seed), None
@@ -158,6 +163,11 @@ def make_batches(model: Recommender, split: Split, run: RecommendationRun, seed:
     )
 
 
+def make_loss(model: Recommender, split: Split, settings: LossSettings) -> Loss:
+    """The loss for the targets of the split's training part."""
+    return LOSSES[settings.name](settings, target_counts(split.train, split.item_count, model.config.causal))
+
+
 def train_recommender(
     model: torch.nn.Module,
     split: Split,
@@ -191,7 +201,7 @@ def train_recommender(
     training = run.training
     torch.set_num_threads(training.threads)
     recommender = unwrap(model)
-    recommender.negatives = run.loss.negatives if run.loss.name == "sampled_softmax" else None
+    recommender.criterion = make_loss(recommender, split, run.loss)
     recommender.loss_dtype = getattr(torch, run.loss.precision)
     if training.torch_compile:
         recommender.compile_blocks()

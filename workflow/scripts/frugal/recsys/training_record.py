@@ -72,11 +72,11 @@ def training_flops(
     config = model.config
     everywhere = sum(module.weight.numel() for module in model.blocks.modules() if isinstance(module, torch.nn.Linear))
     # In the last block, only target positions go on after attention.
-    at_targets = config.width * (config.width + 2 * config.intermediate_size)
+    at_targets = model.blocks[-1].weights_after_attention(config)
     weights = positions * (everywhere - at_targets) + targets * at_targets
     pairs = mean_length * (0.5 if config.causal else 1)
     attention = 4 * config.width * pairs * config.num_hidden_layers
-    items = config.item_count if model.negatives is None else model.negatives + 1
+    items = config.item_count if model.criterion.negatives is None else model.criterion.negatives + 1
     output = config.hidden_size * items + (config.width**2 if getattr(config, "output_projection", False) else 0)
     passes = 3 if trainable else 2
     return {"blocks": 2 * weights * passes + positions * attention * 3, "loss": targets * 2 * output * passes}

@@ -26,6 +26,8 @@ __all__ = [
     "threats",
 ]
 
+#: Names of layers that are not those of the models as published.
+LAYERS = {"ligr": "LiGR layers", "hstu": "HSTU layers"}
 #: What runs of several studies are compared by.
 SCORES = (
     Column("HR@10", "HR@10", ".4f", interval=True, spread=True),
@@ -96,10 +98,11 @@ def threats(experiment: ExperimentResults, tables: Tables) -> list[str]:
         found.append(f"Only a part of the data is used: {' and '.join(filter(None, limits))}.")
     shape = run.section("model")
     changes = ["rotary positions"] * (shape.get("positions") == "rotary")
+    changes += [LAYERS[shape["layers"]]] if shape.get("layers") in LAYERS else []
     changes += ["scores that are cosines"] * (shape.get("score") == "cosine")
     if changes:
         found.append(f"{run.name} has {' and '.join(changes)}: its scores are not those of the model as published.")
-    if run.section("loss").get("name") == "sampled_softmax":
+    if run.section("loss").get("name", "cross_entropy") != "cross_entropy":
         found.append("The loss of the principal model is over sampled items, an approximation of the whole catalogue.")
     training = rows_of(tables, "training")
     row = row_of(training, run=run.name)
