@@ -15,7 +15,7 @@ from frugal.errors import FrugalError
 from frugal.files import read_json
 from frugal.planning.gpu_memory import PARTS, gpu_memory, memory_lines
 from frugal.planning.study import check_names, plan_study
-from frugal.planning.text import aligned
+from frugal.planning.text import aligned, totals_text
 from frugal.planning.utilisation import measured_runs
 from frugal.planning.work import START_SECONDS, Work, seconds
 
@@ -284,6 +284,17 @@ def test_the_command_prints_and_writes(command, tmp_path):
     assert written["totals"]["cost"] == pytest.approx(sum(job["cost"] for job in written["jobs"]), rel=1e-3)
     assert [job["problem"].split(" of ")[0] for job in written["unplanned"]] == ["the size"] * 3
     assert written["totals"]["devices"] == 2
+
+
+def test_a_training_on_several_gpus_shares_its_work(full_study):
+    one, four = (plan_of(full_study(backend="transformers", training=training(gpus=number))) for number in (1, 4))
+    single, shared = (job_of(plan, "movie_preference/tuned") for plan in (one, four))
+    assert shared.job.devices == 4
+    assert shared.loop_seconds == pytest.approx(single.loop_seconds / 4)
+    text = totals_text(four, four.totals(2), "GPUs")
+    assert "More than 2 at once, which these times take for granted: " in text
+    assert "movie_preference/tuned 4" in text
+    assert "More than" not in totals_text(four, four.totals(4), "GPUs")
 
 
 def test_without_a_device_the_smallest_gpu_that_runs_most_is_taken(command):

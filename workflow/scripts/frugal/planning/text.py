@@ -77,6 +77,9 @@ def totals_text(plan: Plan, totals: Mapping[str, Any], unit: str) -> str:
     if unit == "GPUs":
         done = {number: format_seconds(plan.totals(number)["side_by_side_seconds"]) for number in {1, devices}}
         lines += [f"With {number} GPU{'s side by side' * (number > 1)}: {done[number]}." for number in sorted(done)]
+        if more := {_without_seed(one)[0]: one.job.devices for one in plan.jobs if one.job.devices > devices}:
+            wanted = ", ".join(f"{name} {number}" for name, number in more.items())
+            lines.append(f"More than {devices} at once, which these times take for granted: {wanted}.")
     else:
         lines.append(f"On {devices} core{'s' * (devices > 1)}: {format_seconds(totals['side_by_side_seconds'])}.")
     lines.append(f"Not planned: {LEFT_OUT}.")
