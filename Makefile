@@ -158,8 +158,9 @@ lock: .venv/test-ready ## the locks and sizes in envs/, from the .in files (LOCK
 	$(BIN)/python workflow/scripts/lock_packages.py --pip-args="$(PIP_ARGS)" $(LOCK_ARGS)
 
 plan: STUDY = full
-plan: .venv/ready ## what each language-model run needs of a GPU (STUDY=full), before anything is downloaded
-	@$(BIN)/python workflow/scripts/plan_memory.py --configfile $(CONFIG)
+plan: .venv/ready ## memory, hours, energy and cost (STUDY=full DEVICE=h100 GPUS=2 PRICE=2.50), before any download
+	@$(BIN)/python workflow/scripts/plan_study.py --configfile $(CONFIG) --device="$(DEVICE)" --gpus="$(or $(GPUS),1)" \
+		--cores="$(CORES)" --price="$(PRICE)" --power="$(POWER)" $(if $(JSON),--json="$(JSON)")
 
 partial-report: .venv/ready ## the report of the results that are there (STUDY=laptop); it names those that are missing
 	@$(SNAKEMAKE) results/$(STUDY)/study.yaml

@@ -1,0 +1,1 @@
+"""What a study will take: FLOPs, memory, disk, hours, energy and cost, from settings and shapes alone."""
