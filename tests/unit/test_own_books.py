@@ -96,7 +96,8 @@ class Library:
         prepared = folder / "data/prepared/my-books"
         self.run(fetch_source, *table, "--output", folder / "raw", "--downloads", folder / "downloads")
         self.tables = ["--interactions", prepared / "interactions.parquet", "--items", prepared / "items.parquet"]
-        self.run(prepare_interactions, *table, "--raw", folder / "raw", *self.tables, "--summary", folder / "summary")
+        others = ["--users", folder / "users.parquet", "--summary", folder / "summary"]
+        self.run(prepare_interactions, *table, "--raw", folder / "raw", *self.tables, *others)
         self.run(make_preference_pairs, "--config", folder / "pairs.yaml", *self.tables, "--output", folder / "pairs")
         return pd.read_parquet(prepared / "items.parquet")
 
