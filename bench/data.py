@@ -128,7 +128,7 @@ def generated_data(
     fetch = [sys.executable, str(SCRIPTS / "fetch_source.py"), *named, "--output", str(raw)]
     subprocess.run([*fetch, "--downloads", str(folder)], check=True)
     prepare = [sys.executable, str(SCRIPTS / "prepare_interactions.py"), *named, "--raw", str(raw)]
-    for name in ("interactions.parquet", "items.parquet", "summary.json"):
+    for name in ("interactions.parquet", "items.parquet", "users.parquet", "summary.json"):
         prepare += [f"--{Path(name).stem}", str(out / name)]
     return prepare
 

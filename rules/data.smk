@@ -53,6 +53,7 @@ rule prepare_interactions:
     output:
         interactions="data/prepared/{name}/interactions.parquet",
         catalogue="data/prepared/{name}/items.parquet",
+        users="data/prepared/{name}/users.parquet",
         summary="data/prepared/{name}/summary.json",
     log:
         "logs/prepare_interactions/{name}.log",
@@ -72,7 +73,7 @@ rule prepare_interactions:
     shell:
         "python {params.script:q} --table {params.entry:q} --name {wildcards.name}"
         " --raw {input.raw} --interactions {output.interactions} --items {output.catalogue}"
-        " --summary {output.summary} 2>&1 | tee {log}"
+        " --users {output.users} --summary {output.summary} 2>&1 | tee {log}"
 
 
 rule prepare_documents:

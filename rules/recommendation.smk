@@ -80,6 +80,7 @@ rule evaluate_recommender:
         models=of_seeds("model"),
         training=of_seeds("training.json"),
         backbones=backbones,
+        users=prepared("users.parquet"),
     output:
         metrics=f"{RUN_FOLDER}/metrics.json",
         predictions=f"{RUN_FOLDER}/predictions.parquet",
@@ -101,7 +102,7 @@ rule evaluate_recommender:
     shell:
         "OMP_NUM_THREADS={threads} python {params.script:q}"
         " --config {input.config} --sequences {input.sequences}"
-        " --models {input.models} --training {input.training} {params.backbones}"
+        " --models {input.models} --training {input.training} {params.backbones} --users {input.users}"
         " --metrics {output.metrics} --predictions {output.predictions} 2>&1 | tee {log}"
 
 
@@ -110,6 +111,7 @@ rule score_recommender_baselines:
     input:
         config=f"{RESULTS}/{{experiment}}/{BASE}/settings/baselines.yaml",
         sequences=sequences,
+        users=prepared("users.parquet"),
     output:
         expand(
             f"{RESULTS}/{{experiment}}/baseline_{{name}}/{{file}}",
@@ -131,7 +133,8 @@ rule score_recommender_baselines:
         folder=lambda wildcards, output: Path(output[0]).parents[1],
     shell:
         "OMP_NUM_THREADS={threads} python {params.script:q} --config {input.config}"
-        " --sequences {input.sequences} --memory-mb {resources.mem_mb} --results {params.folder} 2>&1 | tee {log}"
+        " --sequences {input.sequences} --users {input.users}"
+        " --memory-mb {resources.mem_mb} --results {params.folder} 2>&1 | tee {log}"
 
 
 rule measure_efficiency:

@@ -17,6 +17,7 @@ CHECKPOINT_FILES = ("adapter_model.safetensors", "optimizer.pt", "rng_state.pth"
 RECOMMENDER = f"results/{STUDY}/ssept/ssept/seeds/1"
 PAGE = 4096
 RAW, PREPARED = f"data/raw/{DATASET}", f"data/prepared/{DATASET}"
+PREPARED_FILES = ("interactions.parquet", "items.parquet", "users.parquet", "summary.json")
 
 
 def without_training(campaign: Campaign, name: str) -> Checkout:
@@ -118,7 +119,7 @@ def full_disk_at_an_output(campaign: Campaign, rng: random.Random) -> None:
     """Room for what is there and a part of what is to come: an adapter, and prepared interactions."""
     for disk, outputs in (
         (TUNED, (ADAPTER, f"{TUNED}/history.csv", f"{TUNED}/training.json")),
-        ("data/prepared", [f"{PREPARED}/{name}" for name in ("interactions.parquet", "items.parquet", "summary.json")]),
+        ("data/prepared", [f"{PREPARED}/{name}" for name in PREPARED_FILES]),
     ):
         target = outputs[0]
         checkout = campaign.finished(f"full-at-{Path(target).name}")

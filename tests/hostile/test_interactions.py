@@ -97,6 +97,7 @@ def prepare(
     files = [
         f"interactions={out / 'interactions.parquet'}",
         f"items={out / 'items.parquet'}",
+        f"users={out / 'users.parquet'}",
         f"summary={out / 's.json'}",
     ]
     options = [part for file in files for part in (f"--{file.split('=')[0]}", Path(file.split("=")[1]))]

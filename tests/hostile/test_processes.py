@@ -68,7 +68,7 @@ def test_scripts_print_one_line(tmp_path):
             ["--table", table, "--name", "mine", "--output", raw],
             f"{archive}: the member '../../u.data'",
         ),
-        "recommend_items.py": (
+        "rank_candidates.py": (
             ["--run", tmp_path / "run", "--liked", "a", "--candidates", "b", "c"],
             "config.yaml: line 1",
         ),

@@ -11,7 +11,7 @@ import evaluate_preference
 import fetch_source
 import make_preference_pairs
 import prepare_interactions
-import recommend_items
+import rank_candidates
 import score_preference_baselines
 import write_run_config
 from frugal.config.study import load_study, plain
@@ -96,7 +96,8 @@ class Library:
         prepared = folder / "data/prepared/my-books"
         self.run(fetch_source, *table, "--output", folder / "raw", "--downloads", folder / "downloads")
         self.tables = ["--interactions", prepared / "interactions.parquet", "--items", prepared / "items.parquet"]
-        self.run(prepare_interactions, *table, "--raw", folder / "raw", *self.tables, "--summary", folder / "summary")
+        others = ["--users", folder / "users.parquet", "--summary", folder / "summary"]
+        self.run(prepare_interactions, *table, "--raw", folder / "raw", *self.tables, *others)
         self.run(make_preference_pairs, "--config", folder / "pairs.yaml", *self.tables, "--output", folder / "pairs")
         return pd.read_parquet(prepared / "items.parquet")
 
@@ -188,7 +189,7 @@ def test_no_book_has_the_title(library, tiny_model_folder):
     from frugal.preference.items import Items
     from frugal.preference.recommending import Recommender
 
-    items = recommend_items._read_items(books.folder / "data/prepared/my-books/items.parquet")
+    items = rank_candidates._read_items(books.folder / "data/prepared/my-books/items.parquet")
     recommender = Recommender(None, None, Items(items), run)
     with pytest.raises(FrugalError, match=r"no book has the title 'Book 7, revise'; did you mean 'Book 7, revised'"):
         recommender.recommend(["Book 7, revise"], ["Book 8, revised", "Book 9, revised"])

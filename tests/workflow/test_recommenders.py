@@ -33,6 +33,9 @@ def test_every_run_leaves_its_metrics(smoke, run):
     assert predictions["seed"].unique().tolist() == SEEDS.get(run, [0])
     assert predictions.groupby("seed").size().tolist() == [result["cases"]] * predictions["seed"].nunique()
     assert predictions["NDCG@10"].mean() == pytest.approx(result["metrics"]["NDCG@10"])
+    # MovieLens numbers its users and films from 1, and the workflow from 0.
+    assert (predictions["user_id"].astype(int) == predictions["user"] + 1).all()
+    assert (predictions["target_ids"].map(len) == predictions["targets"]).all()
     assert (result["training"] is None) == ("baseline" in run)
     assert ("std" in result) == (len(SEEDS.get(run, [0])) > 1)
 

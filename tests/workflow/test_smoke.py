@@ -191,7 +191,7 @@ def test_snakemake_report_with_captions(smoke):
 
 
 def test_recommendations(smoke):
-    command = ["python", "workflow/scripts/recommend_items.py", "--run", "results/smoke/movie_preference/tuned"]
+    command = ["python", "workflow/scripts/rank_candidates.py", "--run", "results/smoke/movie_preference/tuned"]
     answer = smoke.run(
         *command, "--liked", "Toy Story (1995)", "--candidates", "Fargo (1996)", "Heat (1995)", "Scream (1996)"
     )

@@ -1,5 +1,6 @@
 """The tutorial's commands, one after the other as they stand, in a copy of the repository."""
 
+import json
 import re
 import subprocess
 import sys
@@ -80,6 +81,19 @@ def test_the_figures_are_those_of_the_page(steps, checkout):
     assert [line[0] for line in printed] == [line[0] for line in shown]
     for (_, value, *_), (_, wanted, *_) in zip(printed, shown, strict=True):
         assert float(value) == pytest.approx(float(wanted), abs=0.03)
+
+
+def test_the_model_recommends(steps, checkout):
+    """Other processors may give other books."""
+    (text,) = code(chapter(checkout, 7), "text")
+    shown, printed = json.loads(text), json.loads(steps["7"].stdout)
+    assert printed.keys() == shown.keys()
+    assert printed["left_out"] == shown["left_out"]
+    assert len(printed["items"]) == 3
+    readers = (checkout.folder / "my-ratings.csv").read_text(encoding="utf-8").splitlines()[1:]
+    readers = {line.split(",")[0] for line in readers}
+    rows = (checkout.folder / "top.csv").read_text(encoding="utf-8").splitlines()
+    assert len(rows) == 1 + 10 * len(readers)
 
 
 def test_a_further_variant_trains_that_variant_alone(steps, checkout):

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from frugal.errors import run_script
-from frugal.files import atomic_path, read_json, sha256_file, sha256_tree
+from frugal.files import read_json, sha256_file, sha256_tree
 from frugal.kinds import RECOMMENDATION
 from frugal.recsys.shards import read_split
 from frugal.run.hardware import choose_device, keep_freed_memory, provenance
@@ -20,6 +20,7 @@ def main() -> None:
     parser.add_argument("--models", required=True, nargs="+", type=Path, help="one folder for each seed, in order")
     parser.add_argument("--training", required=True, nargs="+", type=Path, help="their training records, in order")
     parser.add_argument("--backbones", nargs="*", type=Path, help="with adapters: the models below them, in order")
+    parser.add_argument("--users", type=Path, help="the data's users.parquet; none where the numbers are the ids")
     parser.add_argument("--metrics", required=True, type=Path, help="output: metrics.json")
     parser.add_argument("--predictions", required=True, type=Path, help="output: one row a seed and user, Parquet")
     args = parser.parse_args()
@@ -28,16 +29,17 @@ def main() -> None:
     keep_freed_memory()
 
     with imports():
-        import pandas as pd
         import torch
 
         from frugal.recsys.adapters import load_trained
         from frugal.recsys.evaluation import evaluate
+        from frugal.recsys.predictions import read_ids, write_predictions
         from frugal.recsys.seeds import describe_targets, summarise_seeds, write_ranking_metrics
 
     device = choose_device(min(1, run.training.gpus))
     torch.set_num_threads(run.training.threads)
     split = read_split(args.sequences, run.data.fraction)
+    ids = read_ids(args.sequences, split, args.users)
     backbones = args.backbones or [None] * len(args.models)
     evaluations = {}
     for seed, folder, backbone in zip(run.seeds, args.models, backbones, strict=True):
@@ -52,9 +54,8 @@ def main() -> None:
             sampled_negatives=run.evaluation.sampled_negatives,
             history=run.evaluation.history,
         )
-    with atomic_path(args.predictions) as temporary:
-        frames = [evaluation.to_frame(seed) for seed, evaluation in evaluations.items()]
-        pd.concat(frames).to_parquet(temporary, index=False)
+    targets = split.targets("test", run.evaluation.history)
+    write_predictions(args.predictions, evaluations, targets, *ids)
     write_ranking_metrics(
         args.metrics,
         summarise_seeds(evaluations, run.evaluation.bootstrap_samples, run.seeds[0])

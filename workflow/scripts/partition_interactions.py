@@ -4,18 +4,17 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from frugal.config.errors import parse_settings, validate
 from frugal.config.recommendation import DataSettings
-from frugal.data.interactions.preparation import k_core
 from frugal.data.interactions.times import UNITS
 from frugal.data.prepared import original_ids, read_interactions, read_items
 from frugal.errors import FrugalError, blaming, run_script
 from frugal.files import read_json
 from frugal.recsys.catalogue import Catalogue
-from frugal.recsys.histories import Histories, Split, global_time, leave_one_out
+from frugal.recsys.histories import Split, global_time, leave_one_out
+from frugal.recsys.selection import used_histories
 from frugal.recsys.shards import write_shards
 
 
@@ -75,25 +74,11 @@ def partition(
         core: the data set's `min_interactions`. It holds for the ratings that are used: the k-core of the k-core's
             interactions above a rating is that of all interactions above it.
     """
-    users, items, ratings, times = (interactions[name].to_numpy() for name in ("user", "item", "rating", "timestamp"))
-    user_count = int(users.max()) + 1
-    keep = np.ones(len(users), dtype=bool)
-    if settings.min_rating is not None:
-        keep &= ratings >= settings.min_rating
-        if core is not None:
-            keep[keep] = k_core(users[keep], items[keep], core)[0]
-    if settings.max_users is not None:
-        keep &= users < settings.max_users
-        user_count = min(user_count, settings.max_users)
-    order = np.flatnonzero(keep)
-    order = order[np.argsort(times[order], kind="stable")]
-    order = order[np.argsort(users[order], kind="stable")]
-    seconds = times[order] // ticks if settings.times else None
-    histories = Histories.from_pairs(users[order], items[order], user_count, seconds)
+    histories, times = used_histories(interactions, settings, core, ticks)
     if settings.split == "leave_one_out":
-        return leave_one_out(histories, item_count, times[order])
+        return leave_one_out(histories, item_count, times)
     shares = settings.validation_share, settings.test_share
-    return global_time(histories, times[order], item_count, *shares, settings.targets)
+    return global_time(histories, times, item_count, *shares, settings.targets)
 
 
 if __name__ == "__main__":

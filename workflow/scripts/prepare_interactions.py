@@ -15,12 +15,15 @@ def main() -> None:
     parser.add_argument("--raw", type=Path, required=True, help="the folder that fetch_source.py has made")
     parser.add_argument("--interactions", type=Path, required=True, help="Parquet file to write")
     parser.add_argument("--items", type=Path, required=True, help="Parquet file to write")
+    parser.add_argument("--users", type=Path, required=True, help="Parquet file to write")
     parser.add_argument("--summary", type=Path, required=True, help="JSON file to write")
     options = parser.parse_args()
     entry = load_entry(options.table, options.name)
     if not isinstance(entry, DatasetEntry):
         raise FrugalError(f"{options.name}: is a base model; interactions come from a table of data sets")
-    facts = prepare(options.name, entry, options.raw, options.interactions, options.items, options.summary)
+    facts = prepare(
+        options.name, entry, options.raw, options.interactions, options.items, options.users, options.summary
+    )
     skipped, removed = sum(facts["skipped"].values()), facts["duplicates"]["removed"]
     print(
         f"{options.name}: {facts['rows_kept']} interactions, {facts['users']} users, {facts['items']} items; "

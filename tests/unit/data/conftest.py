@@ -165,7 +165,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Prepared
         source = PathSource(path=str(folder / "in"), format=form, members=members, **settings)
         entry = DatasetEntry(title="test", sources=(source,), **policies)
         fetch("test", entry, folder / "raw", downloads=folder / "downloads")
-        out = [folder / name for name in ("interactions.parquet", "items.parquet", "summary.json")]
+        out = [folder / name for name in ("interactions.parquet", "items.parquet", "users.parquet", "summary.json")]
         return Prepared(prepare("test", entry, folder / "raw", *out), folder)
 
     return run

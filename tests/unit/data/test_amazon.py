@@ -191,7 +191,7 @@ def test_from_an_address_or_a_copy_to_prepared_files(server: FaultyServer, tmp_p
     downloads = tmp_path / "downloads"
     fetch("toys", entry, tmp_path / "raw", downloads=downloads, local=local, patience=QUICK)
     assert local or (downloads / name).read_bytes() == server.content
-    out = [tmp_path / part for part in ("interactions.parquet", "items.parquet", "summary.json")]
+    out = [tmp_path / part for part in ("interactions.parquet", "items.parquet", "users.parquet", "summary.json")]
     facts = prepare("toys", entry, tmp_path / "raw", *out)
     assert (facts["rows_kept"], facts["users"], facts["items"]) == (3, 2, 2)
     assert facts["skipped"] == {"not JSON": 1}

@@ -380,7 +380,7 @@ def test_files_that_changed_after_the_fetch_are_refused(prepared) -> None:
     from frugal.config.sources import PathSource
 
     entry = DatasetEntry(title="t", sources=(PathSource(path="x"),))
-    out = [result.folder / name for name in ("a", "b", "c")]
+    out = [result.folder / name for name in ("a", "b", "c", "d")]
     (raw / "ratings.csv").write_bytes(CSV.replace(b"2.5", b"3.5"))
     with pytest.raises(FrugalError, match=r"ratings\.csv: has changed since it was fetched; fetch 'mine' again"):
         interactions.prepare("mine", entry, raw, *out)
@@ -406,7 +406,7 @@ def test_files_that_changed_after_the_fetch_are_refused(prepared) -> None:
 
 def test_preparing_twice_gives_the_same_bytes(prepared) -> None:
     one, two = (prepared("csv", CSV, **OWN).folder for _ in range(2))
-    for name in ("interactions.parquet", "items.parquet", "summary.json"):
+    for name in ("interactions.parquet", "items.parquet", "users.parquet", "summary.json"):
         first, second = (folder / name for folder in (one, two))
         if name == "summary.json":
             # Only the folder that the files came from differs.

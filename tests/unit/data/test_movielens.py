@@ -94,7 +94,7 @@ def test_column_types_and_order_are_the_documented_ones(prepared) -> None:
 
 def test_all_copies_of_a_data_set_give_the_same_bytes(prepared) -> None:
     files = [prepared(form, *FILES[form]).folder for form in FILES]
-    for name in ("interactions.parquet", "items.parquet"):
+    for name in ("interactions.parquet", "items.parquet", "users.parquet"):
         assert len({(folder / name).read_bytes() for folder in files}) == 1
 
 

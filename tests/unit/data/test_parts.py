@@ -46,7 +46,7 @@ def reviews(rows: list[tuple[str, str, float, int]], keys: tuple[str, ...]) -> b
 def prepare_source(folder: Path, source: Any, **policies: Any) -> Prepared:
     entry = DatasetEntry(title="test", sources=(source,), **policies)
     fetch("test", entry, folder / "raw", downloads=folder / "downloads", patience=QUICK)
-    out = [folder / name for name in ("interactions.parquet", "items.parquet", "summary.json")]
+    out = [folder / name for name in ("interactions.parquet", "items.parquet", "users.parquet", "summary.json")]
     return Prepared(prepare("test", entry, folder / "raw", *out), folder)
 
 

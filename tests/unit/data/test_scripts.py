@@ -24,7 +24,7 @@ def test_fetch_then_prepare(tmp_path: Path) -> None:
     table = ["--table", tmp_path / "table.yaml", "--name", "mine"]
     fetched = run("fetch_source.py", *table, "--output", tmp_path / "raw", "--downloads", tmp_path)
     assert (fetched.returncode, fetched.stderr) == (0, f"mine: 1 file, 0.0 MB, in {tmp_path / 'raw'}\n")
-    outputs = [f"--{name}={tmp_path / name}" for name in ("interactions", "items", "summary")]
+    outputs = [f"--{name}={tmp_path / name}" for name in ("interactions", "items", "users", "summary")]
     prepared = run("prepare_interactions.py", *table, "--raw", tmp_path / "raw", *outputs)
     assert prepared.stdout == "mine: 2 interactions, 2 users, 2 items; 0 bad rows and 0 duplicates left out\n"
     assert json.loads((tmp_path / "summary").read_text())["rows_kept"] == 2

@@ -151,7 +151,7 @@ def test_movielens_100k_gives_the_known_figures(tmp_path):
         "ease_recency": (0.204, 0.110),
     }
     entry = load_datasets(ROOT / DATASETS_FILE)["movielens-100k"].model_copy(update={"tie_order": "file"})
-    files = [tmp_path / name for name in ("interactions.parquet", "items.parquet", "summary.json")]
+    files = [tmp_path / name for name in ("interactions.parquet", "items.parquet", "users.parquet", "summary.json")]
     prepare("movielens-100k", entry, MOVIELENS_100K, *files)
     table = pd.read_parquet(files[0])
     columns = (table[name].to_numpy() for name in ("user", "item", "timestamp"))

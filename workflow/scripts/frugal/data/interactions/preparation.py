@@ -1,4 +1,4 @@
-"""Bring any data set of interactions into one form: two Parquet files and a summary."""
+"""Bring any data set of interactions into one form: three Parquet files and a summary."""
 
 import hashlib
 import sys
@@ -36,16 +36,18 @@ ITEM_SCHEMA = pa.schema(
         ("original_id", pa.string()),
     ]
 )
+USER_SCHEMA = pa.schema([("user", pa.int32()), ("original_id", pa.string())])
 
 
 def prepare(
-    name: str, entry: DatasetEntry, raw: Path, interactions: Path, items: Path, summary: Path
+    name: str, entry: DatasetEntry, raw: Path, interactions: Path, items: Path, users: Path, summary: Path
 ) -> dict[str, Any]:
-    """Turn a fetched data set into ``interactions``, ``items`` and ``summary``.
+    """Turn a fetched data set into ``interactions``, ``items``, ``users`` and ``summary``.
 
     ``interactions`` (Parquet): user and item (int32, from 0), rating (float32), timestamp (int64, since 1970 in the
     unit that ``summary`` names), by user and time; equal times are ordered as `order.in_order` says. ``items``
     (Parquet): item (int32), title, year (int16 or null), attributes (such as genres: a list of strings), original_id.
+    ``users`` (Parquet): user (int32), original_id.
     Users and items are numbered in the order of their original ids, as numbers where all are whole numbers, else as
     text; items that nobody has rated have a number too, unless the entry sets ``min_interactions``: then only the users
     and items of the k-core have one.
@@ -109,6 +111,7 @@ def prepare(
     del order
     _write_parquet(pa.table(columns), interactions)
     _write_parquet(_item_table(item_ids, described), items)
+    _write_parquet(pa.table({"user": range(len(user_ids)), "original_id": user_ids}, schema=USER_SCHEMA), users)
     facts = {
         "name": name,
         "source": record["source"],
@@ -133,7 +136,7 @@ def prepare(
         "users_sha256": hashlib.sha256("\n".join(user_ids).encode()).hexdigest(),
         **_describe(columns, len(user_ids), len(item_ids)),
         "inputs": dict(sorted(inputs.items())),
-        "outputs": {Path(path).name: sha256_file(path) for path in (interactions, items)},
+        "outputs": {Path(path).name: sha256_file(path) for path in (interactions, items, users)},
     }
     check_counts(table, facts)
     with disk_errors(summary):

@@ -1,26 +1,28 @@
-"""Rank items for a user's taste with a trained adapter, and say why. The model is loaded once.
+"""Rank the candidates that you name for a user's taste, with a tuned language model, which says why.
+
+The model is loaded once. Items of a whole catalogue are recommended by a trained recommender: recommend.py.
 
 One request:
 
-    python workflow/scripts/recommend_items.py --run results/laptop/movie_preference/tuned \
+    python workflow/scripts/rank_candidates.py --run results/laptop/movie_preference/tuned \
         --liked "Toy Story (1995)" "Aladdin (1992)" --candidates "Mulan (1998)" "Scream (1996)"
 
 Many requests, one JSON object a line, answered one a line as they come:
 
     echo '{"liked": ["Toy Story (1995)"], "candidates": ["Mulan (1998)", "Scream (1996)"]}' |
-        python workflow/scripts/recommend_items.py --run results/laptop/movie_preference/tuned --requests -
+        python workflow/scripts/rank_candidates.py --run results/laptop/movie_preference/tuned --requests -
 """
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
 import pandas as pd
 
+from frugal.data.lines import numbered_lines
 from frugal.data.prepared import read_items
 from frugal.errors import FrugalError, run_script
-from frugal.kinds import PREFERENCE
+from frugal.kinds import PREFERENCE, RECOMMENDATION
 from frugal.preference.items import Items
 from frugal.run.device import resolve_compute_dtype
 from frugal.run.hardware import choose_device, keep_freed_memory
@@ -41,7 +43,9 @@ def main() -> int:
     if bool(args.requests) == bool(args.liked or args.candidates):
         parser.error("give either --liked and --candidates, or --requests")
     keep_freed_memory()
-    run = load_run(args.run / "config.yaml", PREFERENCE)
+    run = load_run(args.run / "config.yaml", PREFERENCE, RECOMMENDATION)
+    if run.kind == RECOMMENDATION.name:
+        raise FrugalError(f"{args.run}: is a recommender, which ranks its whole catalogue: use recommend.py")
     if run.pairs.format != "contrastive":
         raise FrugalError(f"{args.run}: trained to name the next title, not to compare two; use another run")
     items = Items(_read_items(args.data / "prepared" / run.dataset / "items.parquet"), run.items.attribute is not None)
@@ -79,20 +83,13 @@ def _read_items(path: Path) -> pd.DataFrame:
 def answer_requests(recommender, source: str) -> int:
     """Answer JSON lines with JSON lines; a request at fault gets its error and the rest goes on."""
     failed = 0
-    try:
-        stream = sys.stdin if source == "-" else open(source, encoding="utf-8")  # noqa: SIM115 (closed below)
-    except OSError as error:
-        raise FrugalError(f"{source}: cannot be read: {error.strerror}") from None
-    with stream:
-        for number, line in enumerate(stream, start=1):
-            if not line.strip():
-                continue
-            try:
-                answer = recommender.recommend(*parse_request(line))
-            except FrugalError as error:
-                answer = {"error": f"line {number}: {error}"}
-            failed += "error" in answer
-            print(json.dumps(answer, ensure_ascii=False), flush=True)
+    for number, line in numbered_lines(source):
+        try:
+            answer = recommender.recommend(*parse_request(line))
+        except FrugalError as error:
+            answer = {"error": f"line {number}: {error}"}
+        failed += "error" in answer
+        print(json.dumps(answer, ensure_ascii=False), flush=True)
     return 1 if failed else 0
 
 
