@@ -107,15 +107,24 @@ def test_the_record_has_settings_and_times(study):
     assert "## Asked of the network, and not there\n\n- GET /x\n" in text
 
 
-def test_times_come_from_snakemakes_notes(tmp_path, monkeypatch):
+def test_times_come_from_snakemakes_notes_on_the_outputs_of_a_job(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    notes = {"rule": "fetch", "starttime": 10.0, "endtime": 12.5, "log": ["a.log"]}
-    noted = {Path("data/raw/rehearsal-movielens-1m"): "one", Path("data/raw/movielens-1m"): "two"}
-    monkeypatch.setattr("frugal.rehearsal.run.noted_outputs", lambda _: noted.items())
-    for folder, file in noted.items():
-        folder.mkdir(parents=True)
-        write_json(Path(".snakemake/metadata") / file, notes)
-    assert list(job_times(outcome().rehearsal)) == [JobTime("fetch", "data/raw/rehearsal-movielens-1m", 10.0, 2.5)]
+    raw, results = Path("data/raw/rehearsal-movielens-1m"), Path("results/rehearsal-full/wikitext/tuned")
+    noted = {
+        raw: ("fetch", 10.0, 12.5, "a.log"),
+        results / "adapter": ("train_language_model", 20.0, 24.0, "b.log"),
+        results / "history.csv": ("train_language_model", 20.5, 25.0, "b.log"),
+        Path("data/raw/movielens-1m"): ("fetch", 1.0, 2.0, "c.log"),
+    }
+    monkeypatch.setattr("frugal.rehearsal.run.noted_outputs", lambda _: [(path, path.name) for path in noted])
+    for path, (rule, start, end, log) in noted.items():
+        path.mkdir(parents=True)
+        notes = {"rule": rule, "starttime": start, "endtime": end, "log": [log]}
+        write_json(Path(".snakemake/metadata") / path.name, notes)
+    assert list(job_times(outcome().rehearsal)) == [
+        JobTime("fetch", str(raw), 10.0, 2.5),
+        JobTime("train_language_model", str(results / "adapter"), 20.0, 5.0),
+    ]
 
 
 def test_only_a_rehearsals_own_files_are_removed(tmp_path, monkeypatch):

@@ -168,15 +168,15 @@ def failed_jobs(lines: list[str]) -> Iterator[Failure]:
 
 
 def job_times(rehearsal: Rehearsal) -> Iterator[JobTime]:
-    """The finished jobs of a rehearsal, from Snakemake's notes on their outputs."""
+    """The finished jobs of a rehearsal, from Snakemake's notes on each of their outputs; a job is known by its log."""
     own = {rehearsal.name, *rehearsal.config["datasets"], *rehearsal.config.get("models", {})}
-    seen = set()
+    jobs: dict[tuple[str, str], list[tuple[float, float, str]]] = {}
     for output, file in sorted(noted_outputs(Path(".snakemake") / NOTES)):
-        if not own & set(output.parts):
-            continue
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            notes = read_json(Path(".snakemake") / NOTES / file)
-            job = (notes["rule"], notes["starttime"], json.dumps(notes["log"]))
-            if job not in seen and notes["endtime"] and output.exists():
-                seen.add(job)
-                yield JobTime(notes["rule"], str(output), notes["starttime"], notes["endtime"] - notes["starttime"])
+        if own & set(output.parts) and output.exists():
+            with suppress(OSError, ValueError, KeyError, TypeError):
+                notes = read_json(Path(".snakemake") / NOTES / file)
+                found = (float(notes["starttime"]), float(notes["endtime"]), str(output))
+                jobs.setdefault((notes["rule"], json.dumps(notes["log"])), []).append(found)
+    for (rule, _), outputs in jobs.items():
+        began, ended = min(start for start, _, _ in outputs), max(end for _, end, _ in outputs)
+        yield JobTime(rule, outputs[0][2], began, ended - began)
