@@ -28,7 +28,7 @@ endif
 AVX2      = ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2
 
 .PHONY: help new-study report cached-report partial-report adopt status preflight plan claims mlflow test avx2-smoke \
-	slurm-test chaos sanitize repeat fuzz test-unsloth-versions test-trackers audit lint format lock schema docs \
+	slurm-test chaos sanitize repeat fuzz test-unsloth-versions test-trackers audit lint format lock schema docs rehearse \
 	workflow-picture container bench bench-data bench-amazon bench-recsys bench-llm clean
 
 help: ## these lines
@@ -55,6 +55,9 @@ status: .venv/ready ## where each run is (STUDY=laptop), also while Snakemake ru
 
 preflight: .venv/ready ## whether the study (STUDY=full, for example) can run on this machine
 	@$(SNAKEMAKE) preflight
+
+rehearse: .venv/ready ## the study (STUDY=full, for example) from download to report in minutes, with small stand-ins
+	@$(BIN)/python workflow/scripts/rehearse_study.py --configfile $(CONFIG) --cores $(CORES)
 
 .venv-mlflow/ready: envs/peers/mlflow.txt
 	$(PYTHON) -m venv .venv-mlflow

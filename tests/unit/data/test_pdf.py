@@ -12,40 +12,9 @@ from frugal.data.documents.pdf import read_pdf
 from frugal.data.documents.pdf_pages import Unreadable, read_pages
 from frugal.data.documents.preparation import Document
 from frugal.errors import FrugalError
+from frugal.rehearsal.documents import page, pdf
 
 SENTENCE = "The glaciers of the range have lost much of their ice, and the rivers below them carry less water."
-
-
-def pdf(pages: list[bytes], kids: str | None = None, more: list[bytes] | None = None, catalogue: str = "") -> bytes:
-    """A PDF with one content stream for each page, and a correct table of references."""
-    numbers = range(4, 4 + 2 * len(pages), 2)
-    tree = kids if kids is not None else " ".join(f"{n} 0 R" for n in numbers)
-    objects = [
-        f"<< /Type /Catalog /Pages 2 0 R {catalogue} >>".encode(),
-        f"<< /Type /Pages /Kids [{tree}] /Count {len(pages)} >>".encode(),
-        b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica /Encoding /WinAnsiEncoding >>",
-    ]
-    for number, content in zip(numbers, pages, strict=True):
-        objects.append(
-            b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 595 842] /Resources << /Font << /F1 3 0 R >> >> "
-            b"/Contents %d 0 R >>" % (number + 1)
-        )
-        objects.append(b"<< /Length %d >>\nstream\n%s\nendstream" % (len(content), content))
-    data, places = io.BytesIO(b"%PDF-1.4\n"), []
-    data.seek(0, io.SEEK_END)
-    for number, content in enumerate([*objects, *(more or [])], start=1):
-        places.append(data.tell())
-        data.write(b"%d 0 obj\n%s\nendobj\n" % (number, content))
-    start = data.tell()
-    data.write(b"xref\n0 %d\n0000000000 65535 f \n" % (len(places) + 1))
-    data.writelines(b"%010d 00000 n \n" % place for place in places)
-    data.write(b"trailer\n<< /Size %d /Root 1 0 R >>\nstartxref\n%d\n%%%%EOF\n" % (len(places) + 1, start))
-    return data.getvalue()
-
-
-def page(text: str) -> bytes:
-    lines = [f"({line}) Tj T*" for line in textwrap.wrap(text, 80)]
-    return "\n".join(["BT /F1 10 Tf 72 770 Td 14 TL", *lines, "ET"]).encode()
 
 
 def read(path: Path, **more) -> Document:

@@ -118,10 +118,35 @@ def snapshot(source: HubSource, entry: DatasetEntry | ModelEntry, downloads: Pat
 
 
 def _hub_reason(error: Exception, source: HubSource, token: str | None) -> str:
-    kind = type(error).__name__
-    if kind == "GatedRepoError":
+    """Why the Hub gives nothing, as a sentence; its client's own messages are pages long."""
+    chain = _causes(error)
+    kinds = {type(one).__name__ for one in chain}
+    statuses = (getattr(getattr(one, "response", None), "status_code", None) for one in chain)
+    status = next(filter(None, statuses), None)
+    if "GatedRepoError" in kinds:
         return f"this token may not read it; accept its licence at https://huggingface.co/{source.hub}"
-    if kind in ("RepositoryNotFoundError", "RevisionNotFoundError"):
+    if status == 401 and token:
+        return "the Hub does not accept this access token; create one at https://huggingface.co/settings/tokens"
+    if kinds & {"RepositoryNotFoundError", "RevisionNotFoundError"}:
         return f"the Hub has no such repository or revision, or hides it from this token ({source.revision})"
-    text = f"{kind}: {first_line(error)}"
+    if status == 403:
+        return "this token may not read it; a fine-grained token needs the permission to read public gated repositories"
+    if status == 429:
+        return "the Hub has had too many requests from here; try again in some minutes"
+    if status is not None:
+        return f"the Hub answers {status}; try again later"
+    if kinds & {"ConnectError", "ConnectTimeout", "ReadTimeout", "OfflineModeIsEnabled"}:
+        return "no connection to the Hub"
+    if kinds & {"RemoteProtocolError", "ReadError"}:
+        return "the connection ended in the middle of a file; try again later"
+    text = f"{type(error).__name__}: {first_line(error)}"
     return text.replace(token, "***") if token else text
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """An exception and those that it was raised from."""
+    chain: list[BaseException] = []
+    while error is not None and error not in chain:
+        chain.append(error)
+        error = error.__cause__
+    return chain
