@@ -28,6 +28,8 @@ def main() -> None:
     keep_freed_memory()
 
     with imports():
+        # The device first: libraries use CUDA as they are imported.
+        device = choose_device(min(1, run.training.gpus))
         import pandas as pd
         import torch
 
@@ -35,7 +37,6 @@ def main() -> None:
         from frugal.recsys.evaluation import evaluate
         from frugal.recsys.seeds import describe_targets, summarise_seeds, write_ranking_metrics
 
-    device = choose_device(min(1, run.training.gpus))
     torch.set_num_threads(run.training.threads)
     split = read_split(args.sequences, run.data.fraction)
     backbones = args.backbones or [None] * len(args.models)

@@ -10,6 +10,7 @@ from frugal.errors import FrugalError, run_script
 from frugal.files import write_json
 from frugal.kinds import LANGUAGE_MODELING, PREFERENCE
 from frugal.llm.memory.plan import USABLE, needed, sequence_length
+from frugal.run.gpus import resolve_gpus
 
 GPU_GB = (16, 24, 40, 80)
 PARTS = ("weights", "gradients", "optimizer", "activations", "logits", "overhead", "total")
@@ -25,7 +26,7 @@ def plan(config_file: Path, models: Path) -> list[dict[str, Any]]:
     rows = []
     for name, experiment in study.of_kind(PREFERENCE, LANGUAGE_MODELING).items():
         for variant in experiment.variants:
-            run = experiment.runs[variant]
+            run = resolve_gpus(experiment.runs[variant])
             if run.base_model not in study.models:
                 raise FrugalError(f"{config_file}: experiments.{name}.base_model: there is no model '{run.base_model}'")
             row = {

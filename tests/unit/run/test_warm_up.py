@@ -1,6 +1,5 @@
 """MKL's vector functions know the CPU before two threads can ask for it at once."""
 
-import ctypes
 import os
 import re
 import subprocess
