@@ -327,7 +327,8 @@ def check_gpus():
     """On a cluster each training says how many GPUs it wants: where Snakemake runs, there may be none of its GPUs."""
     for name, variant, run in ALL_RUNS if uses_cluster(workflow) else ():
         if run.training.gpus == AUTO:
-            where = f"experiments.{name}" if variant == BASE else f"experiments.{name}.variants.{variant}"
+            of_all = EXPERIMENTS[name].shared.training.gpus == AUTO
+            where = f"experiments.{name}" if of_all else f"experiments.{name}.variants.{variant}"
             refuse(
                 f"{where}.training.gpus",
                 "'auto' is for jobs on this machine; on a cluster set it to a number: 0 trains on CPUs, 1 on a GPU",

@@ -74,5 +74,7 @@ def test_unsloth_without_a_gpu_says_what_to_set(checkout):
 def test_a_cluster_needs_a_number_of_gpus(checkout):
     study = checkout.study("anywhere", lambda experiments: experiments["ssept"]["training"].update(gpus="auto"))
     text = failing(checkout, "--configfile", study, "--executor", "slurm", "--jobs", "1")
-    assert "anywhere.yaml: experiments.ssept.variants." in text or "anywhere.yaml: experiments.ssept.training" in text
-    assert "'auto' is for jobs on this machine; on a cluster set it to a number" in text
+    assert (
+        "anywhere.yaml: experiments.ssept.training.gpus: 'auto' is for jobs on this machine; on a cluster set it to a "
+        "number: 0 trains on CPUs, 1 on a GPU"
+    ) in text
