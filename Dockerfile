@@ -5,7 +5,7 @@
 # at the top of the Snakefile.
 FROM condaforge/miniforge3:latest
 LABEL io.github.snakemake.containerized="true"
-LABEL io.github.snakemake.conda_env_hash="b1cf1a2369871a62056be784ad007ae3455539f4f44fa8e23b054aa7b7a606cf"
+LABEL io.github.snakemake.conda_env_hash="691e648f8a7a2de410311cd7ee930c319f590c0ae315c342fc49b05eec0c94de"
 # Conda environment:
 #   source: envs/base.yaml
 #   prefix: /conda-envs/1611816a4818e6ee1e671ad3cc21f661
@@ -53,7 +53,7 @@ RUN mkdir -p /conda-envs/7ba5061a5dff87d42880b494d600e366
 COPY envs/documents.yaml /conda-envs/7ba5061a5dff87d42880b494d600e366/environment.yaml
 # Conda environment:
 #   source: envs/llm.yaml
-#   prefix: /conda-envs/05dd5fd225c9d1069858a421804e49d8
+#   prefix: /conda-envs/1c87aff47109d111c92c395924e055bf
 #   # Language models with transformers, on CPUs and GPUs. CUDA 13.0 asks for NVIDIA's driver 580 or newer.
 #   channels:
 #     - conda-forge
@@ -61,6 +61,8 @@ COPY envs/documents.yaml /conda-envs/7ba5061a5dff87d42880b494d600e366/environmen
 #   dependencies:
 #     - python=3.11
 #     - pip
+#     - c-compiler      # Triton compiles a kernel's launcher at its first use, torch.compile on a CPU all that it makes
+#     - cxx-compiler
 #     - pip:
 #         - torch==2.13.0
 #         - cuda-toolkit==13.0.3.0
@@ -79,11 +81,11 @@ COPY envs/documents.yaml /conda-envs/7ba5061a5dff87d42880b494d600e366/environmen
 #         - pydantic==2.14.3
 #         - PyYAML==6.0.3
 #         - scipy==1.17.1
-RUN mkdir -p /conda-envs/05dd5fd225c9d1069858a421804e49d8
-COPY envs/llm.yaml /conda-envs/05dd5fd225c9d1069858a421804e49d8/environment.yaml
+RUN mkdir -p /conda-envs/1c87aff47109d111c92c395924e055bf
+COPY envs/llm.yaml /conda-envs/1c87aff47109d111c92c395924e055bf/environment.yaml
 # Conda environment:
 #   source: envs/recsys.yaml
-#   prefix: /conda-envs/e574b381de3c3908465e452a563e15ed
+#   prefix: /conda-envs/dfa859a1c74b270a8b61fd9098983809
 #   # Recommenders, on CPUs and GPUs. CUDA 13.0 asks for NVIDIA's driver 580 or newer.
 #   channels:
 #     - conda-forge
@@ -91,6 +93,8 @@ COPY envs/llm.yaml /conda-envs/05dd5fd225c9d1069858a421804e49d8/environment.yaml
 #   dependencies:
 #     - python=3.11
 #     - pip
+#     - c-compiler      # Triton compiles a kernel's launcher at its first use, torch.compile on a CPU all that it makes
+#     - cxx-compiler
 #     - pip:
 #         - torch==2.13.0
 #         - cuda-toolkit==13.0.3.0
@@ -105,8 +109,8 @@ COPY envs/llm.yaml /conda-envs/05dd5fd225c9d1069858a421804e49d8/environment.yaml
 #         - pydantic==2.14.3
 #         - PyYAML==6.0.3
 #         - scipy==1.17.1
-RUN mkdir -p /conda-envs/e574b381de3c3908465e452a563e15ed
-COPY envs/recsys.yaml /conda-envs/e574b381de3c3908465e452a563e15ed/environment.yaml
+RUN mkdir -p /conda-envs/dfa859a1c74b270a8b61fd9098983809
+COPY envs/recsys.yaml /conda-envs/dfa859a1c74b270a8b61fd9098983809/environment.yaml
 # Conda environment:
 #   source: envs/report.yaml
 #   prefix: /conda-envs/9298e88ef467d88149530d5bde51a0b4
@@ -132,7 +136,7 @@ RUN mkdir -p /conda-envs/9298e88ef467d88149530d5bde51a0b4
 COPY envs/report.yaml /conda-envs/9298e88ef467d88149530d5bde51a0b4/environment.yaml
 # Conda environment:
 #   source: envs/unsloth.yaml
-#   prefix: /conda-envs/3f37eb9e52a905002a58bc14c21d21d1
+#   prefix: /conda-envs/f2c8433ace87928ec48c2eec917d8704
 #   # unsloth holds transformers, trl and datasets back, and torch at another version: an environment of its own.
 #   # CUDA 13.0 asks for NVIDIA's driver 580 or newer.
 #   channels:
@@ -141,8 +145,13 @@ COPY envs/report.yaml /conda-envs/9298e88ef467d88149530d5bde51a0b4/environment.y
 #   dependencies:
 #     - python=3.11
 #     - pip
+#     - c-compiler      # Triton compiles a kernel's launcher at its first use, torch.compile on a CPU all that it makes
+#     - cxx-compiler
 #     - pip:
 #         - unsloth==2026.10.7
+#         - unsloth_zoo==2026.10.7
+#         - xformers==0.0.35
+#         - triton==3.8.0
 #         - torch==2.14.1
 #         - cuda-toolkit==13.0.3.0
 #         - nvidia-ml-py==13.615.71
@@ -159,13 +168,13 @@ COPY envs/report.yaml /conda-envs/9298e88ef467d88149530d5bde51a0b4/environment.y
 #         - pydantic==2.14.3
 #         - PyYAML==6.0.3
 #         - scipy==1.17.1
-RUN mkdir -p /conda-envs/3f37eb9e52a905002a58bc14c21d21d1
-COPY envs/unsloth.yaml /conda-envs/3f37eb9e52a905002a58bc14c21d21d1/environment.yaml
+RUN mkdir -p /conda-envs/f2c8433ace87928ec48c2eec917d8704
+COPY envs/unsloth.yaml /conda-envs/f2c8433ace87928ec48c2eec917d8704/environment.yaml
 
 RUN conda env create --prefix /conda-envs/1611816a4818e6ee1e671ad3cc21f661 --file /conda-envs/1611816a4818e6ee1e671ad3cc21f661/environment.yaml && \
     conda env create --prefix /conda-envs/7ba5061a5dff87d42880b494d600e366 --file /conda-envs/7ba5061a5dff87d42880b494d600e366/environment.yaml && \
-    conda env create --prefix /conda-envs/05dd5fd225c9d1069858a421804e49d8 --file /conda-envs/05dd5fd225c9d1069858a421804e49d8/environment.yaml && \
-    conda env create --prefix /conda-envs/e574b381de3c3908465e452a563e15ed --file /conda-envs/e574b381de3c3908465e452a563e15ed/environment.yaml && \
+    conda env create --prefix /conda-envs/1c87aff47109d111c92c395924e055bf --file /conda-envs/1c87aff47109d111c92c395924e055bf/environment.yaml && \
+    conda env create --prefix /conda-envs/dfa859a1c74b270a8b61fd9098983809 --file /conda-envs/dfa859a1c74b270a8b61fd9098983809/environment.yaml && \
     conda env create --prefix /conda-envs/9298e88ef467d88149530d5bde51a0b4 --file /conda-envs/9298e88ef467d88149530d5bde51a0b4/environment.yaml && \
-    conda env create --prefix /conda-envs/3f37eb9e52a905002a58bc14c21d21d1 --file /conda-envs/3f37eb9e52a905002a58bc14c21d21d1/environment.yaml && \
+    conda env create --prefix /conda-envs/f2c8433ace87928ec48c2eec917d8704 --file /conda-envs/f2c8433ace87928ec48c2eec917d8704/environment.yaml && \
     conda clean --all -y

@@ -58,14 +58,12 @@ from frugal.private.snakemake import (
     uses_conda,
 )
 from frugal.preflight import as_table, demand, disk_finding, token_findings, unsloth_finding
+from frugal.run.gpus import AUTO, DECIDED, resolve_gpus
 from frugal.run.interruption import SNAKEMAKE_PID, hold_working_directory
+from frugal.run.scheduler import gpus_of_auto, uses_cluster
 from frugal.run.shutdown import end_jobs_on_signals
 
 # A Snakemake that is interrupted or killed takes its jobs with it, and leaves no lock: the same command continues.
-# Signals are for the scripts, which save and clean up; the shell and `tee` wait for their last words.
-# Unless Snakemake deploys environments, a job runs in that of the Python that runs Snakemake, activated or not.
-PROGRAMS = "" if deploys_environments(workflow) else f"PATH={quote(str(Path(sys.executable).parent))}:$PATH "
-shell.prefix(f"set -euo pipefail; trap '' INT TERM; export {PROGRAMS}{SNAKEMAKE_PID}=$PPID; ")
 if is_main_process(workflow):
     HELD = hold_working_directory(Path(".snakemake"))
     end_jobs_on_signals()
@@ -90,6 +88,17 @@ RESULTS = f"results/{STUDY.name}"
 EXPERIMENTS = STUDY.experiments
 ALL_RUNS = [(name, variant, run) for name, one in EXPERIMENTS.items() for variant, run in one.runs.items()]
 BASE_MODELS = {run.base_model for name, _, run in ALL_RUNS if EXPERIMENTS[name].kind.has_base_model}
+# The number of GPUs that `gpus: auto` stands for; None where no run has it. It decides what jobs ask for, and is no part
+# of any setting, so results hold on machines with and without a GPU.
+AUTO_GPUS = gpus_of_auto(workflow) if any(run.training.gpus == AUTO for _, _, run in ALL_RUNS) else None
+
+# Signals are for the scripts, which save and clean up; the shell and `tee` wait for their last words.
+# Unless Snakemake deploys environments, a job runs in that of the Python that runs Snakemake, activated or not. In
+# others, whose PyTorch this process cannot try, a job finds out itself whether its GPU is usable.
+PROGRAMS = "" if deploys_environments(workflow) else f"PATH={quote(str(Path(sys.executable).parent))}:$PATH "
+UNDECIDED = AUTO_GPUS is None or (AUTO_GPUS and deploys_environments(workflow))
+GPUS = "" if UNDECIDED else f"{DECIDED}={AUTO_GPUS} "
+shell.prefix(f"set -euo pipefail; trap '' INT TERM; export {PROGRAMS}{GPUS}{SNAKEMAKE_PID}=$PPID; ")
 # Kind -> the files that an experiment leaves behind, below its folder; the rules of each kind add theirs.
 RESULTS_OF = {}
 
@@ -116,6 +125,11 @@ def run_of(wildcards):
     """The settings of the run that a job's wildcards name; without a variant those that all runs share."""
     experiment, variant = EXPERIMENTS[wildcards.experiment], wildcards.get("variant", BASE)
     return experiment.shared if variant == BASE else experiment.runs[variant]
+
+
+def placed_run(wildcards):
+    """As `run_of`, with the number of GPUs that `auto` stands for here: for what jobs ask for and how they start."""
+    return resolve_gpus(run_of(wildcards), AUTO_GPUS)
 
 
 def depends_on(script):
@@ -159,15 +173,19 @@ def training_environment(wildcards):
 # The runs that train on GPUs, by the file of their environment.
 ON_GPUS = {}
 for name, variant, run in ALL_RUNS:
-    if variant != BASE and run.training.gpus:
+    if variant != BASE and resolve_gpus(run, AUTO_GPUS).training.gpus:
         ON_GPUS.setdefault(EXPERIMENTS[name].environment(variant), []).append((name, variant))
 ENVIRONMENTS = {Path(path).stem: path for path in ON_GPUS} or {"base": "envs/base.yaml"}
 MACHINE = f"{RESULTS}/machine/{{environment}}.txt"
 
 
 def machine(wildcards):
-    """What shows that the machine has what a training on GPUs asks of it."""
-    if not run_of(wildcards).training.gpus:
+    """What shows that the machine has what a training on GPUs asks of it.
+
+    `gpus: auto` asks for nothing, and has the same inputs on all machines: else a result of one would be made again on
+    another. `make preflight` looks at these runs too.
+    """
+    if run_of(wildcards).training.gpus in (0, AUTO):
         return []
     return MACHINE.format(environment=Path(training_environment(wildcards)).stem)
 
@@ -205,13 +223,13 @@ def is_random(name):
 
 def gpus(wildcards):
     """How many GPUs of one machine a training asks for; those of several machines are in `SEVERAL_MACHINES`."""
-    training = run_of(wildcards).training
+    training = placed_run(wildcards).training
     return training.gpus if training.nodes == 1 else 0
 
 
 def one_gpu(wildcards):
     """The GPUs of a job that uses one at most, however many the run trains on."""
-    return min(1, run_of(wildcards).training.gpus)
+    return min(1, placed_run(wildcards).training.gpus)
 
 
 def on_several_machines(value):
@@ -224,9 +242,15 @@ def on_several_machines(value):
     return resource
 
 
+def machines(wildcards):
+    """The machines of a training with several processes: one torchrun takes GPUs of one, and SLURM may spread them."""
+    training = placed_run(wildcards).training
+    return training.nodes if training.nodes > 1 or training.gpus > 1 else None
+
+
 # As the executor of SLURM reads them: one task on each machine, started by the job itself (`mpi`), with GPUs for each.
 SEVERAL_MACHINES = {
-    "nodes": on_several_machines(lambda training: training.nodes),
+    "nodes": machines,
     "tasks": on_several_machines(lambda training: training.nodes),
     "tasks_per_gpu": on_several_machines(lambda training: 0),
     "mpi": on_several_machines(lambda training: "srun"),
@@ -236,7 +260,7 @@ SEVERAL_MACHINES = {
 
 def launcher(wildcards):
     """What starts a training: Python; torchrun, with a process for each GPU; or SLURM, with a torchrun on each machine."""
-    training = run_of(wildcards).training
+    training = placed_run(wildcards).training
     processes = max(1, training.gpus)
     # A script beside the library finds it; the user's own may stand anywhere in the project.
     path = "" if training_script(wildcards).parent == SCRIPTS else f"PYTHONPATH={quote(path_of(''))} "
@@ -248,7 +272,10 @@ def launcher(wildcards):
             " --rdzv_id=${SLURM_JOB_ID:?training.nodes above 1 needs SLURM: --workflow-profile profiles/slurm}"
             " --rdzv_endpoint=$(hostname):$((20000 + SLURM_JOB_ID % 20000))"
         )
-    return f"{path}torchrun --standalone --nproc_per_node={processes}" if processes > 1 else f"{path}python"
+    if processes > 1:
+        reserve = f"python {quote(path_of('reserve_gpus.py'))} {processes}"
+        return f"{path}{reserve} torchrun --standalone --nproc_per_node={processes}"
+    return f"{path}python"
 
 
 def measurement_settings(measurement):
@@ -296,6 +323,18 @@ def check_names():
             refuse(f"local_paths.{name}", "no data set or model has this name")
 
 
+def check_gpus():
+    """On a cluster each training says how many GPUs it wants: where Snakemake runs, there may be none of its GPUs."""
+    for name, variant, run in ALL_RUNS if uses_cluster(workflow) else ():
+        if run.training.gpus == AUTO:
+            of_all = EXPERIMENTS[name].shared.training.gpus == AUTO
+            where = f"experiments.{name}" if of_all else f"experiments.{name}.variants.{variant}"
+            refuse(
+                f"{where}.training.gpus",
+                "'auto' is for jobs on this machine; on a cluster set it to a number: 0 trains on CPUs, 1 on a GPU",
+            )
+
+
 def check_targets():
     """No experiment is called as a rule is."""
     for name in sorted(EXPERIMENTS.keys() & rule_names(workflow)):
@@ -319,7 +358,8 @@ def still_to_fetch():
 def preflight():
     """What would fail hours later fails now: no room for data or jobs, gated models without a token, no unsloth."""
     datasets, models = still_to_fetch()
-    findings = [disk_finding(datasets, models, Path("data")), *token_findings(models), *memory_findings()]
+    disk = disk_finding(datasets, models, Path("data"), checkpoints=checkpoint_bytes())
+    findings = [disk, *token_findings(models), *memory_findings()]
     unsloth = [f"{name}/{variant}" for name, variant, run in ALL_RUNS if variant != BASE and uses_unsloth(run)]
     if unsloth and not uses_conda(workflow):
         findings.append(unsloth_finding(unsloth))
@@ -330,3 +370,4 @@ def preflight():
 
 
 check_names()
+check_gpus()

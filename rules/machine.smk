@@ -25,7 +25,10 @@ rule check_machine:
     resources:
         mem_mb=CHECK_MB,
         gpu=lambda wildcards: max(
-            (EXPERIMENTS[experiment].runs[variant].training.gpus for experiment, variant in gpu_runs(wildcards)),
+            (
+                resolve_gpus(EXPERIMENTS[experiment].runs[variant], AUTO_GPUS).training.gpus
+                for experiment, variant in gpu_runs(wildcards)
+            ),
             default=0,
         ),
     params:

@@ -47,7 +47,7 @@ def of_model(estimate):
     """An estimate for a run of a language model, from the shape of its base model and its settings."""
 
     def mb(wildcards):
-        run = run_of(wildcards)
+        run = placed_run(wildcards)
         shape = shape_of(run.base_model)
         return shape and estimate(shape, run)
 
@@ -73,7 +73,7 @@ def of_recommender(estimate):
     """An estimate for a job of a recommender, from the settings of its run and the counts of its data set."""
 
     def mb(wildcards):
-        run = run_of(wildcards)
+        run = placed_run(wildcards)
         data = data_shape(run.dataset)
         return data and estimate(run, data)
 
@@ -88,14 +88,14 @@ def within_limit(estimate):
 @memory
 def evaluation_memory(wildcards):
     """Of a language model, with its adapter or without."""
-    run = run_of(wildcards)
+    run = placed_run(wildcards)
     shape = shape_of(run.base_model)
     return shape and needs.evaluation_mb(shape, run, adapter=wildcards.variant != BASE)
 
 
 @memory
 def ladder_memory(wildcards):
-    run = run_of(wildcards)
+    run = placed_run(wildcards)
     shape, ladder = shape_of(run.base_model), EXPERIMENTS[wildcards.experiment].ladder
     return shape and needs.ladder_mb(shape, run, ladder, MEMORY_LIMIT and MEMORY_LIMIT.mb)
 
@@ -103,7 +103,7 @@ def ladder_memory(wildcards):
 @memory
 def efficiency_memory(wildcards):
     efficiency = EXPERIMENTS[wildcards.experiment].efficiency
-    return recommender_memory.efficiency_mb(run_of(wildcards), efficiency)
+    return recommender_memory.efficiency_mb(placed_run(wildcards), efficiency)
 
 
 @memory
@@ -112,6 +112,14 @@ def model_memory(wildcards):
     copied = any(source_kind(source) == "hub" for source in MODELS[wildcards.name].sources)
     shape = shape_of(wildcards.name)
     return needs.TORCH_MB if copied else shape and needs.preparation_mb(shape)
+
+
+def checkpoint_bytes():
+    """Training of a recommender that is still to come -> bytes on disk of its checkpoints; adapters have small ones."""
+    jobs = [job for job in jobs_to_run(workflow) if job.rule.name == "train_recommender"]
+    runs = {job_name(job): run_of(job.wildcards) for job in jobs}
+    shapes = {name: data_shape(run.dataset) for name, run in runs.items()}
+    return {name: recommender_memory.disk_bytes(run, shapes[name]) for name, run in runs.items() if shapes[name]}
 
 
 def job_name(job):

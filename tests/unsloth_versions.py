@@ -30,7 +30,7 @@ def main() -> None:
     locks = [REPOSITORY / f"envs/{name}.txt" for name in ("requirements", "requirements-test")]
     lock = pins([line for file in locks for line in file.read_text(encoding="utf-8").splitlines()])
     chosen = environment("llm") | environment("unsloth") | {name: lock[name] for name in (*TOOLS, *FROM_THE_LOCK)}
-    for name in ("unsloth", "cuda-toolkit"):
+    for name in ("unsloth", "unsloth_zoo", "xformers", "triton", "cuda-toolkit"):
         del chosen[name]
     sys.stdout.writelines(f"{package}=={version}\n" for package, version in sorted(chosen.items()))
 

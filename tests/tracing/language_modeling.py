@@ -118,6 +118,8 @@ def same_model(cell: Cell) -> float | None:
     names = {"Llama 3.2 1B": "llama-3.2-1b", "Llama 3.2 3B": "llama-3.2-3b", "Llama 3 8B": "llama-3-8b"}
     if (config["dataset"], config["base_model"]) != ("wikitext-2-raw", names[cell.row["model"]]):
         return None
+    if cell.column == "weights":
+        return {"none": None}.get(config["model"]["quantization"], config["model"]["quantization"])
     return cell.study.record(cell.experiment, "base")["metrics"][cell.column]
 
 
@@ -166,6 +168,6 @@ TABLES: dict[str, dict[str, Source]] = {
     "ladder": {"*": rung},
     "prompts": {"*": answers},
     "ratings": {"*": rated},
-    "anchors": {"perplexity": same_model, "word_perplexity": same_model},
+    "anchors": dict.fromkeys(("perplexity", "word_perplexity", "weights"), same_model),
     "provenance": PROVENANCE,
 }

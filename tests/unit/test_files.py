@@ -5,9 +5,11 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from frugal import files
 from frugal.data.source.download import locked
 from frugal.errors import FrugalError
 from frugal.files import (
@@ -133,3 +135,39 @@ def test_folders_of_others_are_left_alone(tmp_path):
     (tmp_path / ".result.d").mkdir()
     write_text(tmp_path / "result", "text")
     assert (tmp_path / ".result.d").is_dir()
+
+
+def test_the_hash_of_a_large_file_is_kept_until_it_changes(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(files, "KEPT_FROM", 3)
+    monkeypatch.setattr(files, "SETTLED", 0.0)
+    read = []
+    plain = files.sha256_file
+    monkeypatch.setattr(files, "sha256_file", lambda path: read.append(Path(path).name) or plain(path))
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "weights").write_bytes(b"1234")
+    (folder / "small").write_bytes(b"12")
+    first = sha256_tree([folder])
+    read.clear()
+    for _ in range(3):
+        assert sha256_tree([folder], kept=True) == first
+    assert sorted(read) == ["small", "small", "small", "weights"]
+    times = os.stat(folder / "weights")
+    (folder / "weights").write_bytes(b"1235")  # of the same size, and with the times that it had
+    os.utime(folder / "weights", ns=(times.st_atime_ns, times.st_mtime_ns))
+    changed = sha256_tree([folder], kept=True)
+    assert changed == sha256_tree([folder]) != first
+
+
+def test_the_hash_of_a_file_that_has_just_changed_is_not_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(files, "KEPT_FROM", 3)
+    (tmp_path / "weights").write_bytes(b"1234")
+    assert files.kept_sha256(tmp_path / "weights") == files.sha256_file(tmp_path / "weights")
+    assert not (tmp_path / "cache").exists()
+    monkeypatch.setattr(files, "SETTLED", 0.0)
+    (tmp_path / "cache/frugal").mkdir(parents=True)
+    (tmp_path / "cache/frugal/hashes.json").write_text('{"a": "no hash"}')  # damaged: counted anew
+    assert files.kept_sha256(tmp_path / "weights") == files.sha256_file(tmp_path / "weights")
+    assert len(json.loads((tmp_path / "cache/frugal/hashes.json").read_text())) == 1

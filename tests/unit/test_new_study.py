@@ -48,7 +48,7 @@ def test_a_study_of_each_kind_is_whole_as_it_stands(project, monkeypatch, capsys
     assert (study.name, experiment.kind.name) == ("shop", kind)
     (dataset,) = {run.dataset for run in experiment.runs.values()}
     assert dataset in study.datasets
-    assert experiment.shared.training.gpus == 0
+    assert experiment.shared.training.gpus == "auto"
     assert "make report STUDY=shop" in capsys.readouterr().out
     assert sorted(path.name for path in Path("config").iterdir() if not path.is_symlink()) == ["shop.yaml"]
 

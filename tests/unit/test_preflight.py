@@ -52,7 +52,8 @@ RUNS = {
 
 def test_a_machine_that_has_everything():
     found = findings(Machine((HOPPER,), BUILT), RUNS)
-    assert [*found] == ["GPUs", "compute capability", "bfloat16", "memory of a GPU", "bitsandbytes", "unsloth"]
+    assert [*found][:4] == ["GPUs", "compute capability", "bfloat16", "memory of a GPU"]
+    assert [*found][4:] == ["C compiler", "bitsandbytes", "unsloth"]
     assert not [finding.fault for finding in found.values() if finding.fault]
     assert found["GPUs"].found == "NVIDIA H200"
     assert found["bfloat16"].needed == "2 runs"  # climate trains in float16, as its original did
@@ -130,11 +131,26 @@ def test_gpus_that_no_training_takes_do_not_count():
     assert not [finding.fault for finding in found.values() if finding.fault]
 
 
-def test_memory_is_not_estimated_for_recommenders_and_unknown_models():
+def test_a_recommender_of_430_million_weights_needs_some_20_gb():
+    """Weights with their states 6.4 GB, activations of 22 layers in 16 bits 14 GB, and what CUDA takes."""
+    large = {"bert4rec/430m": run("bert4rec", "430m"), "bert4rec/85m": RUNS["bert4rec/85m"]}
+    card = GPU("NVIDIA RTX 4090", (8, 9), 24000, 24564)
+    found = findings(Machine((card,), BUILT), large)["memory of a GPU"]
+    assert found.fault is None
+    assert 20 < float(found.needed.split()[0]) < 23
+    fault = findings(Machine((GPU("NVIDIA RTX 4080", (8, 9), 16000, 16376),), BUILT), large)["memory of a GPU"].fault
+    assert fault.startswith("bert4rec/430m will need up to ")
+    assert fault.endswith(
+        "lower training.per_device_train_batch_size or the length of a row, or set training.gpus to 0 to train on the "
+        "CPU"
+    )
+
+
+def test_memory_is_not_estimated_where_model_or_data_has_no_known_shape():
     mine = {"mine": MODELS["llama-3-8b"], **MODELS}
     unknown = run("climate", "tuned", base_model="mine")
     found = gpu_findings(
-        {"climate/tuned": unknown, "bert4rec/85m": RUNS["bert4rec/85m"]},
+        {"climate/tuned": unknown, "bert4rec/85m": run("bert4rec", "85m", dataset="mine")},
         Machine((HOPPER,), BUILT),
         mine,
         Path("no-models"),
@@ -227,6 +243,23 @@ def test_disk_space_by_hand():
     )
 
 
+def test_the_largest_checkpoints_count_for_disk_space():
+    checkpoints = {"train_recommender bert4rec/430m/1": 15 * 2**30, "train_recommender bert4rec/5m/1": 2**28}
+    found = preflight.disk_finding({}, {}, Path("data"), free=14 * 2**30, checkpoints=checkpoints)
+    assert found.needed == "about 15.0 GB"
+    assert found.fault.startswith(
+        "checkpoints of train_recommender bert4rec/430m/1 will take about 15.0 GB in data/ and che"
+    )
+    assert preflight.disk_finding({}, {}, Path("data"), free=15 * 2**30, checkpoints=checkpoints).fault is None
+
+
+def test_a_compiler_is_tried(monkeypatch):
+    assert preflight.trial("C compiler") in (None, "AssertionError: no Python.h")
+    monkeypatch.setenv("PATH", "/nothing")
+    monkeypatch.delenv("CC", raising=False)
+    assert preflight.trial("C compiler") == "AssertionError: no gcc, no clang, and no CC"
+
+
 def test_disk_space_is_looked_up_where_the_folder_will_be(tmp_path):
     free = shutil.disk_usage(tmp_path).free / 2**30
     found = preflight.disk_finding({}, {}, tmp_path / "not" / "there")
@@ -312,7 +345,7 @@ def test_training_goes_on_where_the_utilisation_is_not_known(monkeypatch, fault)
     def utilization():
         raise fault
 
-    cuda = SimpleNamespace(is_available=lambda: True, memory_allocated=lambda: 3 * 2**20, utilization=utilization)
+    cuda = SimpleNamespace(is_available=lambda: True, memory_reserved=lambda: 3 * 2**20, utilization=utilization)
     monkeypatch.setattr(torch, "cuda", cuda)
     assert {name: value for name, value in memory_in_use().items() if name != "rss_mb"} == {"device_mb": 3.0}
     cuda.utilization = lambda: 87

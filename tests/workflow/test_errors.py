@@ -69,3 +69,12 @@ def test_a_gated_model_without_a_token_stops_before_the_first_job(checkout):
 def test_unsloth_without_a_gpu_says_what_to_set(checkout):
     study = checkout.study("unsloth", lambda experiments: experiments["movie_preference"].update(backend="unsloth"))
     assert "backend 'unsloth' needs a GPU: set training.gpus" in failing(checkout, "--configfile", study)
+
+
+def test_a_cluster_needs_a_number_of_gpus(checkout):
+    study = checkout.study("anywhere", lambda experiments: experiments["ssept"]["training"].update(gpus="auto"))
+    text = failing(checkout, "--configfile", study, "--executor", "slurm", "--jobs", "1")
+    assert (
+        "anywhere.yaml: experiments.ssept.training.gpus: 'auto' is for jobs on this machine; on a cluster set it to a "
+        "number: 0 trains on CPUs, 1 on a GPU"
+    ) in text

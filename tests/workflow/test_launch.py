@@ -41,7 +41,9 @@ def test_one_process(checkout):
 def test_a_process_for_each_gpu(checkout):
     for resources, command in planned(checkout, "four", gpus=4).values():
         assert "gpu=4" in resources
-        assert " torchrun --standalone --nproc_per_node=4 workflow/scripts/train_" in command
+        assert re.search(r"(^|, )nodes=1(,|$)", resources)  # SLURM would spread --gpus=4 over several
+        launched = " python workflow/scripts/reserve_gpus.py 4 torchrun --standalone --nproc_per_node=4 "
+        assert f"{launched}workflow/scripts/train_" in command
 
 
 def test_a_torchrun_on_each_machine(checkout):

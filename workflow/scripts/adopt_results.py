@@ -19,6 +19,7 @@ from frugal.errors import FrugalError, run_script
 from frugal.files import read_json
 from frugal.run import commit as repository
 from frugal.run.commit import workflow_commit
+from frugal.run.gpus import AUTO, resolve_gpus
 from frugal.run.programs import environment
 
 SMOKE = Path("config/smoke.yaml")
@@ -50,19 +51,29 @@ def main() -> None:
                 made[commit] = contents(checkout, runs)
         for commit in sorted(former):
             check_equal(made[commit], made[present], commit)
+    rewrite_settings(study, args.cores, args.configfile)
     snakemake(Path.cwd(), args.cores, args.configfile, "all", options=["--touch"])
     print(f"the results of '{study.name}' are now those of {present[:12]}", file=sys.stderr)
 
 
 def check_settings(study: Study) -> None:
-    """The results were made with the settings that the study has now."""
+    """The results were made with the settings that the study has now; `gpus: auto` may have been a number then."""
     for name, experiment in study.experiments.items():
         for variant, run in experiment.runs.items():
             path = Path("results") / study.name / name / variant / "config.yaml"
             if not path.exists():
                 raise FrugalError(f"{path}: not there; adopt results after the study is finished: make report")
-            if experiment.kind.run.model_validate(read_yaml(path)) != run:
+            former = experiment.kind.run.model_validate(read_yaml(path))
+            gpus = former.training.gpus
+            if former not in (run, resolve_gpus(run, 0 if gpus == AUTO else min(gpus, 1))):
                 raise FrugalError(f"{path}: other settings than the study's now; only a change of code can be adopted")
+
+
+def rewrite_settings(study: Study, cores: str, configfile: Path) -> None:
+    """Write the settings beside the results anew where the study says the same in other words."""
+    folders = [Path("results") / study.name / name / run for name, one in study.experiments.items() for run in one.runs]
+    files = [str(file) for folder in folders for file in (folder / "config.yaml", *folder.glob("settings/*.yaml"))]
+    snakemake(Path.cwd(), cores, configfile, *files, options=["--allowed-rules", "write_run_config"])
 
 
 def former_commits(study: Study) -> set[str]:

@@ -25,7 +25,8 @@ from frugal.files import read_json, sha256_file, sha256_tree, write_json
 from frugal.fingerprint import code_hash, fingerprint
 from frugal.llm.memory.ladder import Probe, Rung, climb, search_largest_batch, upwards
 from frugal.run.device import is_emulated, resolve_compute_dtype
-from frugal.run.hardware import describe_hardware
+from frugal.run.gpus import resolve_gpus
+from frugal.run.hardware import choose_device, describe_hardware
 from frugal.run.progress import PROGRESS
 
 CHILD = Path(__file__).with_name("measure_memory.py")
@@ -245,16 +246,16 @@ def main() -> None:
         settings = json.loads(args.settings)
     except json.JSONDecodeError as error:
         raise FrugalError(f"--settings: not JSON: {error}") from None
-    run = validate(LanguageModelingRun, settings.get("run"), file="--settings", prefix=("run",))
+    run = resolve_gpus(validate(LanguageModelingRun, settings.get("run"), file="--settings", prefix=("run",)))
     ladder = validate(LadderSettings, settings.get("ladder"), file="--settings", prefix=("ladder",))
 
-    device = "cuda" if run.training.gpus else "cpu"
+    device = choose_device(min(1, run.training.gpus)).partition(":")[0]  # for all measurements, which inherit it
     climber = Ladder(args.base_model, args.blocks, ladder, run.corpus.block_length, device, args.work)
     run, _ = resolve_compute_dtype(run, device)
     hardware, rungs = describe_hardware(), climb(run)
     inputs = [
         plain(ladder, set(type(ladder).model_fields) - {"rungs"}),
-        sha256_tree([args.base_model]),
+        sha256_tree([args.base_model], kept=True),
         sha256_file(args.blocks),
         code_hash(__file__),
         hardware,

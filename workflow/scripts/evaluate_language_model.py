@@ -20,7 +20,7 @@ from frugal.llm.evaluation import (
     write_evaluation,
 )
 from frugal.llm.positions import check_lengths
-from frugal.run.hardware import keep_freed_memory
+from frugal.run.hardware import choose_device, keep_freed_memory
 from frugal.run.libraries import hide_bitsandbytes, imports
 from frugal.run.outputs import load_run, run_name
 
@@ -37,13 +37,15 @@ def main() -> None:
     hide_bitsandbytes(run.model.quantization)
 
     with imports():
+        # The device first: libraries use CUDA as they are imported.
+        device = choose_device(min(1, run.training.gpus))
         from frugal.llm.adapter_check import check_adapter
         from frugal.llm.answering import continue_prompts
         from frugal.llm.forward_check import check_scoring
         from frugal.llm.loading import mixed_precision
         from frugal.llm.perplexity import bos_token, intervals, metrics, score, window_logits
 
-    run, choice, device = choose_compute_dtype(args, run)
+    run, choice = choose_compute_dtype(args, run, device)
     model, tokenizer, base_model_mb = load_for_evaluation(args.base_model, args.adapter, run, device)
     check = check_adapter(model, run.model, args.adapter, args.training)
     bos = bos_token(tokenizer, run.evaluation)

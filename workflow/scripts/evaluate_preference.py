@@ -22,7 +22,7 @@ from frugal.llm.positions import check_lengths
 from frugal.preference.metrics import metrics_with_intervals
 from frugal.preference.prompts import fit_records
 from frugal.preference.records import CHOICE, PAIR, TITLES, read_jsonl, to_jsonl, with_options
-from frugal.run.hardware import keep_freed_memory
+from frugal.run.hardware import choose_device, keep_freed_memory
 from frugal.run.libraries import hide_bitsandbytes, imports
 from frugal.run.outputs import load_run, run_name
 
@@ -39,13 +39,15 @@ def main() -> None:
     hide_bitsandbytes(run.model.quantization)
 
     with imports():
+        # The device first: libraries use CUDA as they are imported.
+        device = choose_device(min(1, run.training.gpus))
         from frugal.llm.adapter_check import check_adapter
         from frugal.llm.forward_check import check_scoring
         from frugal.llm.loading import mixed_precision
         from frugal.preference.prompts import prompt
         from frugal.preference.scoring import prompt_logits
 
-    run, choice, device = choose_compute_dtype(args, run)
+    run, choice = choose_compute_dtype(args, run, device)
     model, tokenizer, base_model_mb = load_for_evaluation(args.base_model, args.adapter, run, device)
     check = check_adapter(model, run.model, args.adapter, args.training)
     records, shortened = fit_records(tokenizer, records, run.model.max_length, args.test)

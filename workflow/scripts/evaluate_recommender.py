@@ -29,6 +29,8 @@ def main() -> None:
     keep_freed_memory()
 
     with imports():
+        # The device first: libraries use CUDA as they are imported.
+        device = choose_device(min(1, run.training.gpus))
         import torch
 
         from frugal.recsys.adapters import load_trained
@@ -36,7 +38,6 @@ def main() -> None:
         from frugal.recsys.predictions import read_ids, write_predictions
         from frugal.recsys.seeds import describe_targets, summarise_seeds, write_ranking_metrics
 
-    device = choose_device(min(1, run.training.gpus))
     torch.set_num_threads(run.training.threads)
     split = read_split(args.sequences, run.data.fraction)
     ids = read_ids(args.sequences, split, args.users)

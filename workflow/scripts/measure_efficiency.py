@@ -12,8 +12,10 @@ from typing import Any
 
 from frugal.config.errors import validate
 from frugal.config.recommendation import EPOCH_SAMPLES, EfficiencySettings, RecommendationRun
+from frugal.config.study import plain
 from frugal.errors import FrugalError, first_line, run_script
 from frugal.files import write_json
+from frugal.run.gpus import resolve_gpus
 from frugal.run.hardware import choose_device, describe_hardware, keep_freed_memory, package_versions
 from frugal.run.libraries import hide_unused, imports
 from frugal.run.progress import PROGRESS
@@ -46,9 +48,11 @@ def measure_here(settings: dict[str, Any], size: str, mode: str) -> dict[str, An
     efficiency = validate(EfficiencySettings, settings["efficiency"], file="--settings")
     try:
         with imports():
+            # The device first: libraries use CUDA as they are imported.
+            device = choose_device(min(1, run.training.gpus))
             from frugal.recsys.efficiency import measure
 
-        return measure(run, efficiency, size, mode, choose_device(min(1, run.training.gpus)))
+        return measure(run, efficiency, size, mode, device)
     except FrugalError as error:
         return failed(size, mode, str(error))
     except Exception as error:  # out of memory, no compiler, ...: one mode of many
@@ -95,13 +99,15 @@ def main() -> None:
         return
     if args.output is None:
         parser.error("--output is required")
-    validate(RecommendationRun, settings.get("run"), file="--settings")
+    run = resolve_gpus(validate(RecommendationRun, settings.get("run"), file="--settings"))
     efficiency = validate(EfficiencySettings, settings.get("efficiency"), file="--settings")
+    choose_device(min(1, run.training.gpus))  # for all measurements, which inherit it
+    resolved = json.dumps({"run": plain(run), "efficiency": plain(efficiency)})
     rows = []
     for size in efficiency.sizes:
         for mode in efficiency.modes:
             PROGRESS.begin(f"{size} {mode}: measuring")
-            rows.append(measure_apart(args.settings, size, mode, efficiency.timeout_minutes))
+            rows.append(measure_apart(resolved, size, mode, efficiency.timeout_minutes))
             row = rows[-1]
             outcome = row["error"] or f"{row['samples_per_second']:.1f} samples/s, {row['peak_rss_mb']:.0f} MB"
             PROGRESS.say(f"{size} {mode}: {outcome}")

@@ -12,7 +12,7 @@ import pyarrow.parquet as parquet
 
 from frugal.config.errors import validate
 from frugal.config.language_modeling import LanguageModelingRun
-from frugal.errors import FrugalError, run_script
+from frugal.errors import FrugalError, lacks_memory, run_script
 from frugal.files import write_json
 from frugal.run.hardware import choose_device, keep_freed_memory, peak_rss_mb
 from frugal.run.libraries import hide_bitsandbytes, imports
@@ -53,13 +53,6 @@ def limit_device_memory(budget_mb: float | None, taken_mb: float) -> None:
     _, total = torch.cuda.mem_get_info()
     share = 1.0 if budget_mb is None else (budget_mb - taken_mb) * 2**20 / total
     torch.cuda.set_per_process_memory_fraction(min(max(share, 0.0), 1.0))
-
-
-def lacks_memory(error: Exception) -> bool:
-    """Whether the error is a failed allocation, on the GPU or on the host."""
-    return (
-        type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError) or "can't allocate" in str(error)
-    )
 
 
 def measure(

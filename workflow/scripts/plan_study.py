@@ -14,6 +14,7 @@ from frugal.planning.gpu_memory import gpu_memory, memory_lines
 from frugal.planning.study import Plan, as_json, check_names, disk_of_inputs, plan_study
 from frugal.planning.text import aligned, devices_table, jobs_table, size, totals_text
 from frugal.planning.utilisation import measured_runs
+from frugal.run.gpus import resolve_gpus
 from frugal.run.resources import usable_cores
 
 #: Class of CPU that is taken where the table has none for this machine's.
@@ -42,7 +43,7 @@ def main() -> None:
     runs = measured_runs(Path())
     if power:
         devices = {name: device.model_copy(update={"power_w": power}) for name, device in devices.items()}
-    on_gpus = any(run.training.gpus for one in study.experiments.values() for run in one.runs.values())
+    on_gpus = any(resolve_gpus(run).training.gpus for one in study.experiments.values() for run in one.runs.values())
 
     def plan_on(device: Device) -> Plan:
         return plan_study(study, device, cores, runs, Path(), price)

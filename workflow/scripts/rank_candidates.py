@@ -50,6 +50,7 @@ def main() -> int:
         raise FrugalError(f"{args.run}: trained to name the next title, not to compare two; use another run")
     items = Items(_read_items(args.data / "prepared" / run.dataset / "items.parquet"), run.items.attribute is not None)
     hide_bitsandbytes(run.model.quantization)
+    device = choose_device(min(1, run.training.gpus))  # before the libraries, which use CUDA as they are imported
 
     from frugal.llm.adapter_check import check_adapter
     from frugal.llm.loading import (
@@ -60,7 +61,7 @@ def main() -> int:
     )
     from frugal.preference.recommending import Recommender
 
-    device, folder = choose_device(min(1, run.training.gpus)), args.data / "models" / run.base_model
+    folder = args.data / "models" / run.base_model
     run, _ = resolve_compute_dtype(run, device)
     model = load_adapter(load_base_model(folder, run.model, device), args.run / "adapter")
     record = args.run / "training.json"

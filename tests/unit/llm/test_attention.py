@@ -5,12 +5,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from frugal.config.llm import ModelSettings
+from frugal.llm import loading
+from frugal.llm.kernels import attention
 from frugal.llm.kernels.attention import (
     attend,
     by_group,
     segment_attention,
     ungroup,
 )
+from frugal.private.transformers import attention_name
 
 
 def test_a_piece_by_group_by_hand():
@@ -60,3 +64,55 @@ def test_a_token_sees_itself_and_what_came_before_alone(longest, dtype):
     after = attend(query, key, value, [longest], 0.25)
     assert torch.equal(before[:300], after[:300])
     assert not torch.isclose(before[300:], after[300:]).all(-1).any()
+
+
+@pytest.mark.parametrize("heads", [4, 2])
+@pytest.mark.parametrize("window", [None, 3])
+def test_keys_are_repeated_where_the_fused_kernel_takes_no_grouped_heads(monkeypatch, heads, window):
+    """As on a T4, or in float32 on any GPU: the kernel gets as many heads of keys as of queries."""
+    torch.manual_seed(0)
+    query = torch.randn(9, heads, 8, requires_grad=True)
+    key, value = (torch.randn(9, 2, 8, requires_grad=True) for _ in range(2))
+    kernel, seen = torch.nn.functional.scaled_dot_product_attention, []
+
+    def counted(query, key, value, **options):
+        seen.append((query.shape[1], key.shape[1], value.shape[1]))
+        return kernel(query, key, value, **options)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", counted)
+    results = {}
+    for grouped in (True, False):
+        monkeypatch.setattr(attention, "takes_grouped_heads", lambda *arguments, grouped=grouped: grouped)
+        output = attention.library_attention(query, key, value, [6, 3], 0.3, window=window)
+        gradients = torch.autograd.grad(output.square().sum(), (query, key, value))
+        results[grouped] = output, *gradients
+    assert seen == [(heads, 2, 2)] * 2 + [(heads, heads, heads)] * 2
+    for one, other in zip(*results.values(), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_the_librarys_attention_repeats_heads_too(monkeypatch, tiny_model_folder):
+    """Evaluation is in transformers' attention, with padding or without."""
+    settings = ModelSettings(quantization="none", compute_dtype="float32")
+    plain = loading.load_base_model(tiny_model_folder, settings, "cpu")
+    monkeypatch.setattr(loading, "takes_grouped_heads", lambda dtype, device: False)
+    repeated = loading.load_base_model(tiny_model_folder, settings, "cpu")
+    assert (attention_name(plain), attention_name(repeated)) == ("sdpa", "sdpa_repeated_heads")
+    config = plain.config
+    assert config.num_key_value_heads < config.num_attention_heads
+    kernel, heads = torch.nn.functional.scaled_dot_product_attention, set()
+
+    def counted(query, key, value, **options):
+        heads.add((key.shape[1], options.get("enable_gqa", False)))
+        return kernel(query, key, value, **options)
+
+    ids = torch.arange(1, 13).reshape(2, 6)
+    for mask in (None, torch.tensor([[0, 0, 1, 1, 1, 1], [1] * 6])):
+        with torch.no_grad():
+            expected = plain(input_ids=ids, attention_mask=mask).logits
+            monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", counted)
+            ours = repeated(input_ids=ids, attention_mask=mask).logits
+            monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", kernel)
+        seen = slice(None) if mask is None else mask.bool()
+        torch.testing.assert_close(ours[seen], expected[seen])
+    assert heads == {(config.num_attention_heads, False)}

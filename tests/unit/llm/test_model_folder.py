@@ -8,14 +8,20 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tokenizers.processors import ByteLevel, Sequence, TemplateProcessing
 from transformers import AutoModelForCausalLM, GPT2Tokenizer, LlamaConfig
 
+from frugal.config.language_modeling import CorpusSettings, EvaluationSettings
 from frugal.config.llm import ModelSettings
 from frugal.config.registry import ModelEntry
 from frugal.errors import FrugalError
 from frugal.files import read_json, write_json
+from frugal.llm import model_folder
+from frugal.llm.blocks import encoder
 from frugal.llm.conversion import prepare_model
 from frugal.llm.loading import load_base_model, load_tokenizer
+from frugal.llm.perplexity import bos_token
+from frugal.preference.prompts import encode_example
 
 ENTRY = ModelEntry.model_validate({"title": "t", "licence": "MIT", "sources": [{"path": "there"}]})
 
@@ -198,3 +204,39 @@ def test_a_missing_shard_is_named(snapshot):
     shard.unlink()
     with pytest.raises(FrugalError, match=re.escape(shard.name)):
         prepare_model(ENTRY, snapshot, snapshot.with_name("prepared"))
+
+
+def with_bos(folder: Path, tokenizer, **settings) -> None:
+    """Let a folder's tokenizer put its BOS token before each text, as Llama 3's does, in the same two steps."""
+    tokenizer.add_special_tokens({"bos_token": "<|begin_of_text|>"})
+    bos = tokenizer.bos_token
+    template = TemplateProcessing(single=f"{bos} $A", special_tokens=[(bos, tokenizer.bos_token_id)])
+    tokenizer.backend_tokenizer.post_processor = Sequence([ByteLevel(trim_offsets=False), template])
+    tokenizer.save_pretrained(folder)
+    write_json(folder / "tokenizer_config.json", read_json(folder / "tokenizer_config.json") | settings)
+
+
+def test_prompts_and_documents_begin_with_the_bos_token_once(snapshot):
+    with_bos(snapshot, load_tokenizer(snapshot))
+    tokenizer = load_tokenizer(snapshot)
+    bos = tokenizer.bos_token_id
+    record = {"instruction": "Choose.", "input": "Liked: 1.", "output": "Option A."}
+    assert encode_example(tokenizer, record, 512)["input_ids"].count(bos) == 1
+    assert encode_example(tokenizer, record, 512)["input_ids"][0] == bos
+    corpus = CorpusSettings(add_bos=True)
+    assert [list(text).count(bos) for text in encoder(tokenizer, corpus)(["One text.", "Another."])] == [1, 1]
+    assert encoder(tokenizer, corpus)(["One text."])[0][0] == bos
+    assert bos not in encoder(tokenizer, CorpusSettings(add_bos=False))(["One text."])[0]
+    assert bos_token(tokenizer, EvaluationSettings(add_bos=True)) == bos
+
+
+def test_a_bos_token_that_is_lost_as_the_tokenizer_is_loaded_is_noticed(snapshot, monkeypatch):
+    lost = load_tokenizer(snapshot)
+    with_bos(snapshot, lost)
+    lost.backend_tokenizer.post_processor = ByteLevel(trim_offsets=False)
+    monkeypatch.setattr(model_folder.AutoTokenizer, "from_pretrained", lambda *_, **__: lost)
+    with pytest.raises(FrugalError, match=r"tokenizer\.json puts <\|begin_of_text\|> before each text, which is lost"):
+        load_tokenizer(snapshot)
+    settings = read_json(snapshot / "tokenizer_config.json")
+    write_json(snapshot / "tokenizer_config.json", settings | {"add_bos_token": False})  # as is meant to be
+    assert load_tokenizer(snapshot) is lost

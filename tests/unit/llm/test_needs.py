@@ -12,6 +12,7 @@ from frugal.config.study import load_study, resolve
 from frugal.config.yaml_files import read_yaml
 from frugal.llm.memory import needs
 from frugal.llm.memory.shapes import model_shape
+from frugal.run.gpus import resolve_gpus
 
 LAPTOP = read_yaml("config/config.yaml")
 FULL = read_yaml("config/full.yaml")
@@ -20,7 +21,7 @@ MODELS = load_models("config/models.yaml")
 
 def run(experiment, data=LAPTOP, variant="tuned", **changes):
     """A run of a shipped study, with changes to its sections."""
-    settings = resolve(data, experiment, variant, "study.yaml")
+    settings = resolve_gpus(resolve(data, experiment, variant, "study.yaml"), 0)
     return settings.model_copy(
         update={name: getattr(settings, name).model_copy(update=value) for name, value in changes.items()}
     )

@@ -191,3 +191,26 @@ def test_times_stand_beside_their_items(causal):
             assert torch.equal(times[:length][seen], 100 + ids[:length][seen])
             assert not times[length:].any()
     assert "times" not in batches_of([7, 2], causal=causal)[0, 0]
+
+
+def test_worker_processes_make_the_same_batches_in_the_same_order():
+    batches = batches_of([5, 9, 2, 7, 30], causal=False)
+    alone, helped = EpochLoader(batches), EpochLoader(batches, num_workers=2, persistent_workers=True)
+    for epoch in range(2):
+        alone.set_epoch(epoch)
+        helped.set_epoch(epoch)
+        assert all(same(one, other) for one, other in zip(alone, helped, strict=True))
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_more_batches_sorted_together_are_padded_less(causal):
+    """Histories as long-tailed as those of a shop, each of them in one window."""
+    lengths = (2 + 40 * np.random.default_rng(0).pareto(1.5, 4000)).clip(max=200).astype(int).tolist()
+
+    def padded(sorted_together):
+        batches = batches_of(lengths, 200, 8, causal=causal, sorted_together=sorted_together)
+        return sum(batch["input_ids"].numel() for batch in epoch_of(batches, 0)) / batches.positions
+
+    assert padded(8) > 1.05 > padded(64) >= 1
+    one, other = (epoch_of(batches_of(lengths[:100], 200, 8, causal=causal, sorted_together=n), 0) for n in (8, 64))
+    assert [user for user, *_ in windows(one)] == [user for user, *_ in windows(other)]

@@ -281,3 +281,14 @@ def test_predictions_have_one_row_a_user():
     assert dict(frame.dtypes.astype(str)) == PREDICTION_COLUMNS
     # One hit on rank 2: NDCG 1 / log2(3) = 0.63093.
     assert frame.iloc[0].tolist() == pytest.approx([7, 0, 1, 2, 1, 0.63093, 1, 0.5], abs=1e-5)
+
+
+def test_scores_stay_where_they_are_computed(monkeypatch):
+    """To the CPU go ranks and the top of each row, and a row of scores where some of it are equal."""
+    rng = np.random.default_rng(0)
+    scores = torch.from_numpy(rng.permutation(2 * 500).reshape(2, 500).astype(np.float32))
+    parts = split([[0], [4]], [[4], [3, 7]], 500)
+    moved, cpu = [], torch.Tensor.cpu
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda tensor: moved.append(tensor.numel()) or cpu(tensor))
+    evaluate(lambda users, _: scores[users], parts, "test", cutoffs=(5,), sampled_negatives=20)
+    assert max(moved) == 2 * 11  # two users, the first ten and one more

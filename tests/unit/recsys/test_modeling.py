@@ -398,3 +398,16 @@ def test_a_process_without_a_row_of_a_small_batch_adds_nothing(make_model, kind,
     loss.backward()
     assert loss.item() == 0
     assert all(weight.grad is not None and not weight.grad.any() for weight in model.parameters())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_scores_of_blocks_in_16_bits_are_in_float32(make_model, kind):
+    """Else many of them would be equal; as validations on a GPU have it."""
+    model = make_model(kind)
+    exact = model.score(USERS, HISTORIES)
+    model.scoring_dtype = torch.bfloat16
+    scores = model.score(USERS, HISTORIES)
+    assert scores.dtype == torch.float32
+    assert not torch.equal(scores, exact)
+    torch.testing.assert_close(scores, exact, rtol=0.05, atol=0.2)
+    assert not torch.equal(scores, scores.bfloat16().float())

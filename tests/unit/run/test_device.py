@@ -95,3 +95,19 @@ def test_an_emulated_type_that_is_asked_for_is_taken_and_warned_of_once(on_cpu, 
         "here, so they are computed in float32, at no gain; 'auto' is float32\n"
     )
     device._warn_of_emulation.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "capability", "masked", "takes"),
+    [
+        ("bfloat16", (8, 0), False, True),
+        ("float16", (9, 0), False, True),
+        ("bfloat16", (9, 0), True, False),  # flash attention has no masks
+        ("float32", (9, 0), False, False),
+        ("float16", (7, 5), False, False),  # T4
+    ],
+)
+def test_flash_attention_alone_takes_grouped_heads_on_a_gpu(monkeypatch, dtype, capability, masked, takes):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    assert device.takes_grouped_heads(dtype, "cuda:0", masked) == takes
+    assert device.takes_grouped_heads(dtype, "cpu", masked)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from frugal.run import matmul_peak
-from frugal.run.matmul_peak import BUDGET, REPEATS, SIZES, matmul_peak_flops
+from frugal.run.matmul_peak import BUDGET, GPU_SIZES, REPEATS, SIZES, matmul_peak_flops
 
 
 class Machine:
@@ -98,3 +98,33 @@ def test_the_real_peak_is_plausible(tmp_path, monkeypatch):
     matmul_peak._kept_peak.cache_clear()
     assert 1e7 < matmul_peak_flops("float32") < 1e14
     matmul_peak._kept_peak.cache_clear()
+
+
+def test_a_gpu_is_timed_by_its_own_events(monkeypatch):
+    """Four matmuls of 8 ms between two events are 2 ms each; no clock of the CPU is read."""
+    events = []
+
+    class Event:
+        def __init__(self, enable_timing):
+            assert enable_timing
+
+        def record(self):
+            events.append("record")
+
+        def elapsed_time(self, end):
+            assert events == ["record", "record", "synchronize"]
+            return 8.0
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: events.append("synchronize"))
+    monkeypatch.setattr(matmul_peak, "time", None)
+    assert matmul_peak._timer("bfloat16", "meta")(8192) == 0.002
+
+
+@pytest.mark.parametrize("flops", [20e12, 65e12, 990e12])
+def test_gpus_are_measured_on_wide_matrices(flops):
+    """Half a millisecond to start a matmul hides the speed of small ones."""
+    machine = Machine(flops)
+    slow = lambda size: machine(size) + (5e-4 if size < 8192 else 0)  # noqa: E731
+    assert matmul_peak._measure(slow, GPU_SIZES) > 0.5 * flops
+    assert max(machine.sizes) == 8192

@@ -13,6 +13,9 @@ from frugal.run.progress import PROGRESS
 #: What a disk can refuse at any moment, by error number, and what to do about it.
 DISK_FAULTS = {errno.ENOSPC: "make room", errno.EDQUOT: "make room", errno.EROFS: "make it writable"}
 
+#: What libraries write into errors about memory: PyTorch's allocators, CUDA, cuBLAS, cuDNN.
+NO_MEMORY = ("can't allocate", "out of memory", "_STATUS_ALLOC_FAILED")
+
 
 class FrugalError(Exception):
     """Something the user can put right.
@@ -54,6 +57,15 @@ def _disk_fault(error: Exception) -> str | None:
     return None
 
 
+def lacks_memory(error: BaseException) -> bool:
+    """Whether an exception is about memory that was not there, of the host or of a GPU.
+
+    cuBLAS, cuDNN and CUDA itself allocate beside PyTorch, and report a lack as an error of their own.
+    """
+    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return named or any(sign in str(error) for sign in NO_MEMORY)
+
+
 @contextmanager
 def blaming(file: Path | str, problem: str, advice: str = "") -> Iterator[None]:
     """Whatever a damaged or hostile file causes in a library that reads it is a `FrugalError`.
@@ -63,9 +75,8 @@ def blaming(file: Path | str, problem: str, advice: str = "") -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        lacks_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
         named = isinstance(error, FrugalError) and str(file) in str(error)
-        if named or lacks_memory or "can't allocate" in str(error):
+        if named or lacks_memory(error):
             raise
         raise FrugalError(f"{file}: {problem}: {first_line(error)}{advice}") from None
 

@@ -10,6 +10,7 @@ import re
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -17,11 +18,14 @@ from pathlib import Path
 from typing import IO, Any
 
 from frugal.errors import FrugalError
+from frugal.run.cache import user_cache
 
 #: What a file system without locks answers.
 NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
 #: Names of what file managers and editors leave beside other files.
 LITTER = re.compile(r"\.DS_Store|\._.*|Thumbs\.db|desktop\.ini|.*~|#.*#|\.#.*|\..*\.sw[a-z]")
+#: Bytes from which a file's hash is kept, the most hashes that are, and the seconds without a change before one is.
+KEPT_FROM, MOST_KEPT, SETTLED = 64 * 2**20, 1000, 2.0
 #: Ends the name of a temporary folder, beside what it becomes.
 UNFINISHED = ".unfinished"
 
@@ -148,14 +152,54 @@ def sha256_file(path: Path | str) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def sha256_tree(paths: list[Path]) -> str:
-    """Hex SHA-256 over the names and contents of files and folders, in sorted order, without `LITTER` in folders."""
+def kept_sha256(path: Path) -> str:
+    """`sha256_file`, of a large file from the user's cache if the file has not changed since.
+
+    A file has not changed if its place on the disk, its size and its times are the same, that of its last change
+    included, which no program can set. A file that changed a moment ago is not kept: within a tick of the clock it
+    could change once more.
+    """
+    cache = user_cache("hashes.json")
+    if cache is None or path.stat().st_size < KEPT_FROM:
+        return sha256_file(path)
+    key = _identity(path)
+    if found := _kept_hashes(cache).get(key):
+        return found
+    found = sha256_file(path)
+    if _identity(path) == key and time.time() - path.stat().st_ctime >= SETTLED:
+        entries = [*_kept_hashes(cache).items(), (key, found)][-MOST_KEPT:]
+        with suppress(OSError):  # a cache that cannot be written
+            write_json(cache, dict(entries))
+    return found
+
+
+def _identity(path: Path) -> str:
+    state = path.stat()
+    numbers = state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns
+    return " ".join(map(str, (path.resolve(), *numbers)))
+
+
+def _kept_hashes(cache: Path) -> dict[str, str]:
+    try:
+        kept = read_json(cache)
+    except (OSError, ValueError):
+        return {}
+    valid = isinstance(kept, dict) and all(re.fullmatch("[0-9a-f]{64}", str(value)) for value in kept.values())
+    return kept if valid else {}
+
+
+def sha256_tree(paths: list[Path], kept: bool = False) -> str:
+    """Hex SHA-256 over the names and contents of files and folders, in sorted order, without `LITTER` in folders.
+
+    Args:
+        kept: take the hashes of large files from the user's cache, see `kept_sha256`.
+    """
     digest = hashlib.sha256()
     for root in sorted(Path(path) for path in paths):
         members = [root] if root.is_file() else sorted(files_below(root))
         for member in members:
             name = member.relative_to(root.parent).as_posix()
-            digest.update(f"{name}\0{sha256_file(member)}\n".encode())
+            digest.update(f"{name}\0{kept_sha256(member) if kept else sha256_file(member)}\n".encode())
     return digest.hexdigest()
 
 

@@ -24,6 +24,7 @@ from frugal.errors import FrugalError, first_line
 from frugal.llm.memory.estimate import base_parameters
 from frugal.llm.memory.plan import USABLE, needed
 from frugal.llm.memory.shapes import SHAPES
+from frugal.recsys.memory import data_shape, device_mb
 from frugal.run.device import BFLOAT16_CAPABILITY
 
 GB = 2**30
@@ -32,6 +33,10 @@ UNPACKED = 6
 #: A model's bytes on disk for one of its weights: 16 bits, as it is fetched and as it is prepared.
 BYTES_A_WEIGHT = 2 * 2
 ON_THE_CPU = "set training.gpus to 0 to train on the CPU"
+COMPILER = "C compiler"
+WITHOUT_COMPILER = (
+    "install gcc and Python's headers (Debian: apt-get install gcc python3-dev), or run Snakemake with --sdm conda"
+)
 WITHOUT_UNSLOTH = "run Snakemake with --sdm conda, or set backend to 'transformers'"
 
 #: Name of a run, `<experiment>/<variant>`, to its settings.
@@ -130,6 +135,8 @@ def gpu_findings(
     findings.append(_capability(least, machine.architectures))
     findings += _bfloat16(runs, least)
     findings += _memory(runs, machine, models, folder)
+    if compiling := [name for name, run in runs.items() if uses_triton(run)]:
+        findings.append(_package(COMPILER, compiling, importable, WITHOUT_COMPILER))
     if quantised := [name for name, run in runs.items() if uses_bitsandbytes(run)]:
         advice = "install it, or set model.quantization to 'none' and training.optim to 'adamw_torch'"
         findings.append(_package("bitsandbytes", quantised, importable, advice))
@@ -141,6 +148,11 @@ def gpu_findings(
 def uses_bitsandbytes(run: Any) -> bool:
     """Whether a run keeps its weights in 4 bits or its optimiser's states in 8."""
     return getattr(run.model, "quantization", "none") == "nf4" or "8bit" in getattr(run.training, "optim", "")
+
+
+def uses_triton(run: Any) -> bool:
+    """Whether a run compiles kernels as it trains."""
+    return uses_unsloth(run) or getattr(run.training, "torch_compile", False)
 
 
 def _instead(runs: Iterable[Any]) -> str:
@@ -181,27 +193,38 @@ def _bfloat16(runs: Runs, least: tuple[int, int]) -> list[Finding]:
 
 
 def _memory(runs: Runs, machine: Machine, models: Mapping[str, ModelEntry], folder: Path) -> list[Finding]:
-    """Language models have an estimate; recommenders are measured (`efficiency`)."""
-    estimates = {
-        name: estimate.total
-        for name, run in runs.items()
-        if hasattr(run, "base_model") and (estimate := needed(run, models[run.base_model], folder)) is not None
-    }
+    """Runs whose model or data has no known shape yet are left out."""
+    estimates = {name: mb for name, run in runs.items() if (mb := _device_mb(run, models, folder)) is not None}
     if not estimates:
         return []
     free = min(gpu.free_mb for gpu in machine.gpus)
     most = max(estimates, key=estimates.get)
-    large = _named(name for name, megabytes in estimates.items() if megabytes > USABLE * free)
+    large = [name for name, megabytes in estimates.items() if megabytes > USABLE * free]
     fault = None
     if large:
+        of_language_models = (
+            ", set training.gradient_checkpointing to true or model.quantization to 'nf4'"
+            if any(hasattr(runs[name], "base_model") for name in large)
+            else ""
+        )
         fault = (
-            f"{large} will need up to {estimates[most] / 1024:.1f} GB, and {free / 1024:.1f} GB are free: lower "
-            "training.per_device_train_batch_size or the length of a row, set training.gradient_checkpointing to true "
-            f"or model.quantization to 'nf4', or {ON_THE_CPU}"
+            f"{_named(large)} will need up to {estimates[most] / 1024:.1f} GB, and {free / 1024:.1f} GB are free: "
+            "lower training.per_device_train_batch_size or the length of a row"
+            f"{of_language_models}, or {ON_THE_CPU}"
         )
     total = min(gpu.total_mb for gpu in machine.gpus)
     found = f"{free / 1024:.1f} of {total / 1024:.1f} GB free"
     return [Finding("memory of a GPU", f"{estimates[most] / 1024:.1f} GB ({most})", found, fault)]
+
+
+def _device_mb(run: Any, models: Mapping[str, ModelEntry], folder: Path) -> float | None:
+    """MB of a GPU that a training needs, beside the share that `USABLE` leaves for gaps; None where it is not known."""
+    if hasattr(run, "base_model"):
+        estimate = needed(run, models[run.base_model], folder)
+        return estimate and estimate.total
+    data = data_shape(run.dataset, folder.parent / "prepared" / run.dataset / "summary.json")
+    # `device_mb` has the gaps already.
+    return data and USABLE * device_mb(run, data)
 
 
 def _package(name: str, users: list[str], importable: Callable[[str], str | None], advice: str) -> Finding:
@@ -214,6 +237,9 @@ def _package(name: str, users: list[str], importable: Callable[[str], str | None
 TRIALS = {
     "bitsandbytes": "import torch, bitsandbytes.functional as f; f.quantize_4bit(torch.ones(64, 64, device='cuda'))",
     "unsloth": "import unsloth",
+    COMPILER: "import os, shutil, sysconfig\n"
+    "assert os.environ.get('CC') or any(map(shutil.which, ('gcc', 'clang'))), 'no gcc, no clang, and no CC'\n"
+    "assert os.path.exists(sysconfig.get_path('include') + '/Python.h'), 'no Python.h'",
 }
 
 
@@ -225,23 +251,31 @@ def trial(package: str) -> str | None:
 
 
 def disk_finding(
-    datasets: Mapping[str, DatasetEntry], models: Mapping[str, ModelEntry], data: Path, free: int | None = None
+    datasets: Mapping[str, DatasetEntry],
+    models: Mapping[str, ModelEntry],
+    data: Path,
+    free: int | None = None,
+    checkpoints: Mapping[str, int] | None = None,
 ) -> Finding:
-    """The space that is left beside what is still to be fetched, as far as its size is known.
+    """The space that is left beside what is still to be fetched and the largest checkpoints, as far as sizes are known.
 
     Args:
         datasets: those that a study uses and does not have.
         models: likewise.
         data: the folder that takes them; it need not exist yet.
         free: bytes; None looks.
+        checkpoints: training -> bytes of its checkpoints, beside the data. They go when it ends.
     """
     wanted = sum(map(dataset_bytes, datasets.values())) + sum(model_bytes(name, models[name]) for name in models)
+    largest = max(checkpoints or {}, key=lambda name: checkpoints[name], default=None)
+    wanted += checkpoints[largest] if largest else 0
     if free is None:
         free = shutil.disk_usage(next(folder for folder in (data, *data.absolute().parents) if folder.exists())).free
     fault = None
     if wanted > free:
         fault = (
-            f"{_named([*datasets, *models])} will take about {wanted / GB:.1f} GB in {data}/, where {free / GB:.1f} GB "
+            f"{_named([*datasets, *models, *([f'checkpoints of {largest}'] if largest else [])])} will take about "
+            f"{wanted / GB:.1f} GB in {data}/{' and checkpoints/' if largest else ''}, where {free / GB:.1f} GB "
             "are free: make room, or run in a folder of a larger disk: snakemake --directory <folder>"
         )
     return Finding("disk space", f"about {wanted / GB:.1f} GB", f"{free / GB:.1f} GB", fault)

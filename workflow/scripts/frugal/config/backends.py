@@ -34,7 +34,7 @@ class Transformers(Accepted):
     backend: Literal["transformers"]
 
 
-A_GPU = unsloth(lambda gpus: gpus > 0, "needs a GPU: set training.gpus to 1")
+A_GPU = unsloth(lambda gpus: gpus not in (0, "auto"), "needs a GPU: set training.gpus to 1")
 ONE_GPU = unsloth(lambda count: count == 1, "trains on one GPU: set training.gpus and training.nodes to 1")
 OWN_CHECKPOINTING = unsloth(
     lambda value: value != "selective",
@@ -57,7 +57,7 @@ class UnslothLora(Accepted):
 
 
 class UnslothTraining(Accepted):
-    gpus: Annotated[int, A_GPU, ONE_GPU]
+    gpus: Annotated[Any, A_GPU, ONE_GPU]
     nodes: Annotated[int, ONE_GPU]
     gradient_checkpointing: Annotated[Any, OWN_CHECKPOINTING]
 

@@ -135,11 +135,11 @@ class AdapterRun(Settings):
     @model_validator(mode="after")
     def _backend_and_device_fit(self) -> Self:
         check_backend(self)
-        if self.model.quantization == "int8" and self.training.gpus:
+        if self.model.quantization == "int8" and self.training.gpus not in (0, "auto"):
             raise ValueError("quantization 'int8' runs on a CPU: set it to 'nf4' or 'none', or training.gpus to 0")
         if self.model.quantization == "int8" and self.lora.use_dora:
             raise ValueError("quantization 'int8' has no DoRA: set lora.use_dora to false, or quantization to 'none'")
-        if self.model.compute_dtype == "float16" and self.training.gpus == 0:
+        if self.model.compute_dtype == "float16" and self.training.gpus in (0, "auto"):
             raise ValueError(
                 "compute_dtype 'float16' needs a GPU: set it to 'bfloat16' or 'float32', or training.gpus to 1"
             )

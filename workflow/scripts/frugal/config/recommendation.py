@@ -149,6 +149,13 @@ class TrainingSettings(TrainerSettings):
 
     num_train_epochs: Count = 20
     per_device_train_batch_size: Count = Field(64, description="Windows of up to max_length items.")
+    batches_sorted_together: int = Field(
+        8,
+        ge=1,
+        le=4096,
+        description="Batches whose windows are sorted by length together, before the batches are shuffled. More: less "
+        "padding, and rows of more similar length in a batch.",
+    )
     lr_scheduler_type: Scheduler = "cosine"
     warmup_ratio: float = Field(0.1, ge=0, lt=1, description="Share of the steps in which the learning rate rises.")
     adam_beta2: Beta = 0.98
@@ -173,7 +180,7 @@ class TrainingSettings(TrainerSettings):
 
     @model_validator(mode="after")
     def _precision_fits(self):
-        if self.precision == "float16" and self.gpus == 0:
+        if self.precision == "float16" and self.gpus in (0, "auto"):
             raise ValueError("precision 'float16' needs a GPU: set it to 'bfloat16' or 'float32', or gpus to 1")
         return self
 

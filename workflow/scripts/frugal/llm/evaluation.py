@@ -8,7 +8,7 @@ from typing import Any
 from frugal.config.llm import AdapterRun
 from frugal.files import read_json, sha256_file, sha256_tree
 from frugal.run.device import Choice, resolve_compute_dtype
-from frugal.run.hardware import choose_device, peak_device_mb, peak_rss_mb, provenance
+from frugal.run.hardware import peak_device_mb, peak_rss_mb, provenance
 from frugal.run.outputs import hash_inputs, run_name, write_metrics
 
 
@@ -24,12 +24,11 @@ def evaluation_parser(description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def choose_compute_dtype(args: argparse.Namespace, run: AdapterRun) -> tuple[AdapterRun, Choice, str]:
-    """The run with the dtype that it computes in here, which is printed; the choice, and the device."""
-    device = choose_device(min(1, run.training.gpus))
+def choose_compute_dtype(args: argparse.Namespace, run: AdapterRun, device: str) -> tuple[AdapterRun, Choice]:
+    """The run with the dtype that it computes in on ``device``, which is printed; and the choice."""
     run, choice = resolve_compute_dtype(run, device)
     print(f"{run_name(args.metrics.parent)}: computes in {choice}", file=sys.stderr, flush=True)
-    return run, choice, device
+    return run, choice
 
 
 def load_for_evaluation(base_model: Path, adapter: Path | None, run: AdapterRun, device: str) -> tuple[Any, Any, float]:
@@ -74,7 +73,7 @@ def write_evaluation(
         intervals: name -> [lower, upper], 95 %, for metrics that have one.
         check: of the adapter, from `frugal.llm.adapter_check`; it stands for the one of the training record.
     """
-    inputs = hash_inputs(test=args.test, config=args.config) | {"base_model": sha256_tree([args.base_model])}
+    inputs = hash_inputs(test=args.test, config=args.config) | {"base_model": sha256_tree([args.base_model], kept=True)}
     if args.adapter:
         inputs["adapter"] = sha256_file(args.adapter / "adapter_model.safetensors")
     training = read_json(args.training) | ({"check": check} if check else {}) if args.training else None

@@ -3,16 +3,33 @@
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 from peft.helpers import disable_input_dtype_casting
-from transformers import BitsAndBytesConfig
+from transformers import AttentionInterface, AttentionMaskInterface, BitsAndBytesConfig
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from frugal.config.llm import ModelSettings
 from frugal.errors import FrugalError, blaming
 from frugal.llm.kernels.int8 import to_int8
 from frugal.llm.model_folder import check_weights, load_complete, read_tokenizer
+from frugal.run.device import takes_grouped_heads
 from frugal.run.emulation import matmuls_in_float32
+
+
+def repeated_heads(module, query, key, value, attention_mask, **kwargs):
+    """transformers' 'sdpa' with one head of keys and values for each head of queries."""
+    repeats = query.shape[1] // key.shape[1]
+    if repeats > 1:
+        key, value = (heads.repeat_interleave(repeats, dim=1) for heads in (key, value))
+    ungrouped = SimpleNamespace(is_causal=getattr(module, "is_causal", True))
+    return ALL_ATTENTION_FUNCTIONS["sdpa"](ungrouped, query, key, value, attention_mask, **kwargs)
+
+
+AttentionInterface.register("sdpa_repeated_heads", repeated_heads)
+AttentionMaskInterface.register("sdpa_repeated_heads", ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])
 
 
 def without_adapter(model):
@@ -65,6 +82,8 @@ def load_base_model(folder: Path | str, settings: ModelSettings, device: str):
         device_map={"": device},
         use_safetensors=True,
     )
+    if settings.attn_implementation == "sdpa" and not takes_grouped_heads(settings.compute_dtype, device):
+        model.set_attn_implementation("sdpa_repeated_heads")
     if settings.quantization == "int8":
         to_int8(model)
     if settings.quantization != "none" and device == "cpu":

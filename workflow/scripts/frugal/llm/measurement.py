@@ -13,7 +13,7 @@ from frugal.config.language_modeling import LanguageModelingRun
 from frugal.llm.loading import load_base_model, load_tokenizer
 from frugal.llm.packed import IGNORED, collate
 from frugal.llm.trainer import Rows, linear_layers, make_trainer, sft_config, training_mode
-from frugal.run.hardware import peak_device_mb, peak_rss_mb
+from frugal.run.hardware import peak_device_mb, peak_rss_mb, synchronize
 from frugal.run.matmul_peak import native_peak_flops
 
 
@@ -63,16 +63,16 @@ def adapter_mb(model) -> float:
 
 
 class StepClock(TrainerCallback):
-    """The time at which training began and at which each step ended, in seconds."""
+    """The time at which training began and at which each step ended on its device, in seconds."""
 
     def __init__(self):
         self.times: list[float] = []
 
     def on_train_begin(self, args, state, control, **kwargs):
+        synchronize()
         self.times.append(time.perf_counter())
 
-    def on_step_end(self, args, state, control, **kwargs):
-        self.times.append(time.perf_counter())
+    on_step_end = on_train_begin
 
 
 def train_for_measurement(

@@ -7,6 +7,7 @@ from typing import Any
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from frugal.errors import FrugalError, blaming
+from frugal.files import read_json
 
 #: How many tensors an error names.
 NAMED = 3
@@ -105,7 +106,29 @@ def read_tokenizer(folder: Path | str, advice: str = "", **options: Any):
                 f"{', '.join(lacking)}; install them, or put a tokenizer.json beside it"
             )
     with blaming(folder, "no usable tokenizer", advice):
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **options)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **options)
+        begins = tokenizer.bos_token is not None and _first_token(Path(folder)) == tokenizer.bos_token
+        if begins and tokenizer("a")["input_ids"][:1] != [tokenizer.bos_token_id]:
+            raise ValueError(
+                f"tokenizer.json puts {tokenizer.bos_token} before each text, which is lost as it is loaded, and the "
+                "model would read texts that begin otherwise than those that it was trained on"
+            )
+    return tokenizer
+
+
+def _first_token(folder: Path) -> str | None:
+    """The special token that tokenizer.json puts before a text, as Llama 3's does; None without one.
+
+    None too where tokenizer_config.json has `add_bos_token: false`.
+    """
+    file, settings = folder / "tokenizer.json", folder / "tokenizer_config.json"
+    if not file.exists() or (settings.exists() and read_json(settings).get("add_bos_token") is False):
+        return None
+    processor = read_json(file).get("post_processor") or {}
+    for one in processor.get("processors") or [processor]:
+        for piece in (one.get("single") or [])[:1]:
+            return (piece.get("SpecialToken") or {}).get("id")
+    return None
 
 
 def _is_sentencepiece(file: Path) -> bool:

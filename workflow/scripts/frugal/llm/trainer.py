@@ -25,6 +25,7 @@ from frugal.llm.loading import without_adapter
 from frugal.llm.packed import IGNORED, collate, forward_arguments, packed_batches
 from frugal.private.bitsandbytes import keep_layout
 from frugal.private.transformers import length_grouped_indices
+from frugal.run.device import LOADER_WORKERS
 from frugal.run.emulation import matmuls_in_float32
 from frugal.run.hardware import memory_in_use
 
@@ -122,6 +123,7 @@ class PackedTrainer(PaddedTrainer):
             sampler=EpochOrder(lengths, self.args.data_seed, lambda: int(self.state.epoch or 0), group, multiple),
             collate_fn=self.data_collator,
             pin_memory=self.args.dataloader_pin_memory,
+            num_workers=self.args.dataloader_num_workers,
         )
         return self.accelerator.prepare(loader)
 
@@ -210,6 +212,7 @@ def sft_config(run: AdapterRun, output_dir: Path | str, run_name: str, evaluate:
         logging_nan_inf_filter=False,  # so that a loss that is not a number stops the run
         disable_tqdm=True,
         dataloader_pin_memory=training.gpus > 0,
+        dataloader_num_workers=LOADER_WORKERS if training.gpus else 0,
         remove_unused_columns=not packed,
         dataset_kwargs={"skip_prepare_dataset": True} if packed else None,
     )

@@ -23,8 +23,16 @@ from frugal.fingerprint import fingerprint
 from frugal.kinds import KINDS, LANGUAGE_MODELING, PREFERENCE
 from frugal.llm import kernels
 from frugal.llm.positions import check_lengths, lengths
+from frugal.llm.unsloth_backend import import_unsloth
 from frugal.run.device import resolve_compute_dtype
-from frugal.run.hardware import choose_device, keep_freed_memory, peak_device_mb, peak_rss_mb
+from frugal.run.hardware import (
+    choose_device,
+    describe_hardware,
+    keep_freed_memory,
+    package_versions,
+    peak_device_mb,
+    peak_rss_mb,
+)
 from frugal.run.libraries import hide_bitsandbytes, imports
 from frugal.run.outputs import load_run, run_name
 from frugal.run.progress import PROGRESS
@@ -97,9 +105,12 @@ def train(
             "set it to corpus.block_length"
         )
 
-    # Libraries: unsloth patches trl, peft and transformers, so it is imported before them.
+    # Device and libraries. The device first: libraries use CUDA as they are imported. unsloth patches trl, peft and
+    # transformers, so it is imported before them.
+    with imports():
+        device = choose_device(run.training.gpus)
     if run.backend == "unsloth":
-        import unsloth  # noqa: F401
+        import_unsloth(args.checkpoints / "unsloth")
     else:
         hide_bitsandbytes(run.model.quantization, run.training.optim)
     with imports():
@@ -107,8 +118,7 @@ def train(
         from frugal.llm.loading import load_base_model, load_tokenizer
         from frugal.run.checkpoints import EXIT_DEADLINE, DeadlineReached, write_history
 
-    # Device
-    device = choose_device(run.training.gpus)
+    # Numbers
     run, choice = resolve_compute_dtype(run, device)
     PROGRESS.say(f"{name}: computes in {choice}{'' if fused else f', without kernels ({kernels.SWITCH}=off)'}")
 
@@ -116,7 +126,7 @@ def train(
     settings = plain(run, KINDS[run.kind].stages["training"])
     for key in OBSERVATION:
         settings["training"].pop(key)
-    inputs = [settings, sha256_file(args.train), sha256_tree([args.base_model]), fused]
+    inputs = [settings, sha256_file(args.train), sha256_tree([args.base_model], kept=True), fused]
     checkpoints = args.checkpoints / fingerprint(script, inputs)
 
     # Model
@@ -241,6 +251,7 @@ def train_adapter(
         "tokens": tokens,
         "seconds": round(seconds, 3),
         "tokens_per_second": round(tokens / training_seconds, 2),
+        "device": trainer.args.device.type,
         "compute_dtype": run.model.compute_dtype,
         **parameter_counts(trainer.model),
         "adapted_modules": adapted_modules(trainer.model),
@@ -256,6 +267,8 @@ def train_adapter(
         "final_eval_loss": eval_losses[-1] if eval_losses else None,
         "best_eval_loss": min(eval_losses, default=None),
         "check": check,
+        "hardware": describe_hardware(),
+        "versions": package_versions(),
     }
 
 

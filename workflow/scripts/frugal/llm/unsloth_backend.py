@@ -4,10 +4,17 @@ Import unsloth before anything that imports trl, peft or transformers: it patche
 separate functions, so that a machine without a GPU can check that they bind to the signatures in unsloth's source.
 """
 
+import os
 from pathlib import Path
 from typing import Any
 
 from frugal.config.llm import AdapterRun, LoraSettings, ModelSettings
+
+
+def import_unsloth(folder: Path) -> None:
+    """Import unsloth; it writes the code that it generates to ``folder``, not to the working directory."""
+    os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(folder.absolute()))
+    import unsloth  # noqa: F401
 
 
 def from_pretrained_arguments(folder: str, settings: ModelSettings) -> dict[str, Any]:

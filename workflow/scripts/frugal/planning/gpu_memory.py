@@ -7,6 +7,7 @@ from typing import Any
 from frugal.config.study import Study
 from frugal.kinds import LANGUAGE_MODELING, PREFERENCE
 from frugal.llm.memory.plan import USABLE, needed, sequence_length
+from frugal.run.gpus import resolve_gpus
 
 GPU_GB = (16, 24, 40, 80)
 PARTS = ("weights", "gradients", "optimizer", "activations", "logits", "overhead", "total")
@@ -24,7 +25,7 @@ def gpu_memory(study: Study, models: Path) -> list[dict[str, Any]]:
     rows = []
     for name, experiment in study.of_kind(PREFERENCE, LANGUAGE_MODELING).items():
         for variant in experiment.variants:
-            run = experiment.runs[variant]
+            run = resolve_gpus(experiment.runs[variant])
             row = {
                 "run": f"{name}/{variant}",
                 "model": run.base_model,

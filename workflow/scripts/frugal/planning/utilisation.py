@@ -71,6 +71,7 @@ def measured_runs(root: Path) -> list[Measured]:
             training, hardware = record["training"], record["provenance"]["hardware"]
             run = load_run(file.parent / "config.yaml")
             of_recommender = run.kind == RECOMMENDATION.name
+            on_gpu = training.get("device", "cuda" if run.training.gpus else "cpu") != "cpu"
             share = float(training["matmul_peak_share"])
             if not 0 < share < math.inf:
                 continue
@@ -80,7 +81,7 @@ def measured_runs(root: Path) -> list[Measured]:
                     kind=run.kind,
                     family=family(run),
                     weights=int(training["parameters"]),
-                    hardware=hardware["gpus"][0]["name"] if run.training.gpus else hardware["instructions"],
+                    hardware=hardware["gpus"][0]["name"] if on_gpu else hardware["instructions"],
                     share=share * (1.0 if of_recommender else language_model_slowdown(run)),
                 )
             )

@@ -5,6 +5,7 @@ from typing import Any
 
 from frugal.config.devices import Device
 from frugal.planning.amounts import Unplannable
+from frugal.run.gpus import AUTO
 
 #: Seconds that a GPU needs to be given the kernels of one decoder layer, forward and backward: some 200 of 10 us. An
 #: estimate; it decides where batches are small.
@@ -122,7 +123,8 @@ def dtype_on(setting: str, device: Device, key: str, narrow: bool = False) -> st
 
 def on_device(run: Any, device: Device) -> Any:
     """The run with `training.gpus` as on this device: at least one of a GPU, none on a CPU."""
-    gpus = max(1, run.training.gpus) if device.kind == "gpu" else 0
+    asked = 1 if run.training.gpus == AUTO else run.training.gpus
+    gpus = max(1, asked) if device.kind == "gpu" else 0
     return run.model_copy(update={"training": run.training.model_copy(update={"gpus": gpus})})
 
 

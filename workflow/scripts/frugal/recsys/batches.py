@@ -10,9 +10,6 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from frugal.recsys.histories import Histories
 from frugal.recsys.modeling import IGNORED
 
-#: Batches that are sorted by length together: more waste less on padding, and mix less.
-BATCHES_SORTED_TOGETHER = 8
-
 
 @dataclass(frozen=True)
 class Windows:
@@ -76,6 +73,7 @@ class Batches(Dataset):
         causal: predict each next item; or else the items that are masked.
         mask_token_id: the id that hides an item (masked models).
         mask_probability: of each item to be hidden; at least one of a window is.
+        sorted_together: batches whose windows are sorted by length together: more waste less on padding, and mix less.
         rank, world_size: this process takes every ``world_size``-th row of each batch.
     """
 
@@ -88,12 +86,13 @@ class Batches(Dataset):
         causal: bool = True,
         mask_token_id: int | None = None,
         mask_probability: float = 0.2,
+        sorted_together: int = 8,
         rank: int = 0,
         world_size: int = 1,
     ):
         self.histories, self.length, self.batch_size, self.seed = histories, length, batch_size, seed
         self.causal, self.mask_token_id = causal, mask_token_id
-        self.mask_probability = mask_probability
+        self.mask_probability, self.sorted_together = mask_probability, sorted_together
         self.rank, self.world_size = rank, world_size
         self.epoch: int | None = None
         targets = window_targets(histories.offsets, causal)
@@ -150,7 +149,7 @@ class Batches(Dataset):
         self.windows = draw_windows(self.histories.offsets, self.length, self.causal, rng)
         lengths = self.windows.stops - self.windows.starts
         order = rng.permutation(len(lengths))
-        group = np.arange(len(lengths)) // (self.batch_size * BATCHES_SORTED_TOGETHER)
+        group = np.arange(len(lengths)) // (self.batch_size * self.sorted_together)
         order = order[np.lexsort((lengths[order], group))]
         # An epoch has more or fewer windows, and always as many batches: they differ in size by one.
         self.plan = np.array_split(order, self.count)

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from frugal.kinds import RECOMMENDATION
-from frugal.run.hardware import keep_freed_memory
+from frugal.run.hardware import choose_device, keep_freed_memory
 from frugal.run.libraries import hide_unused, imports
 from frugal.run.outputs import load_run, run_name
 from frugal.run.progress import PROGRESS
@@ -33,6 +33,8 @@ def train(script: str, description: str) -> int | None:
     keep_freed_memory()
 
     with imports():
+        # The device first: libraries use CUDA as they are imported.
+        device = choose_device(run.training.gpus)
         from frugal.recsys import training
 
-    return training.train(args, run, name, script)
+    return training.train(args, run, name, script, device)

@@ -114,7 +114,8 @@ def evaluate(
         for k, seen in recommended.items():
             seen[top[:, :k][top[:, :k] >= 0]] = True
         if sampled_negatives is not None:
-            sampled_scores = _among_sampled(scores, batch_targets, batch, seed, sampled_negatives)
+            left_out = histories if excluded else [row[:0] for row in histories]
+            sampled_scores = _among_sampled(scores, batch_targets, left_out, batch, seed, sampled_negatives)
             sampled_ranks[at] = _ranks(sampled_scores, batch_targets, batch, seed, batch_size)
 
     per_user = ranking_metrics(ranks, offsets, cutoffs)
@@ -163,12 +164,21 @@ def _candidates(
 
 
 def _among_sampled(
-    scores: torch.Tensor, batch_targets: list[np.ndarray], users: np.ndarray, seed: int, count: int
+    scores: torch.Tensor,
+    batch_targets: list[np.ndarray],
+    excluded: list[np.ndarray],
+    users: np.ndarray,
+    seed: int,
+    count: int,
 ) -> torch.Tensor:
-    """(B, item_count): the scores of the targets and of ``count`` other candidates, -inf elsewhere."""
+    """(B, item_count): the scores of the targets and of ``count`` other candidates, -inf elsewhere.
+
+    ``excluded``: the items of each row that are no candidates.
+    """
     chosen = []
-    for free, user, targets in zip((scores > -torch.inf).cpu().numpy(), users, batch_targets, strict=True):
-        free[targets] = False
+    for user, targets, left_out in zip(users, batch_targets, excluded, strict=True):
+        free = np.ones(scores.shape[1], dtype=bool)
+        free[left_out] = free[targets] = False
         others = np.flatnonzero(free)
         rng = np.random.default_rng([seed, user, 1])
         negatives = rng.choice(others, min(count, len(others)), replace=False, shuffle=False)

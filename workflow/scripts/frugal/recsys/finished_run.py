@@ -23,8 +23,8 @@ def load_settings(folder: Path) -> RecommendationRun:
         raise FrugalError(f"{folder}: is a run of the kind '{run.kind}', not '{RECOMMENDATION.name}'{other}")
     if run.model.positions == "time":
         raise FrugalError(
-            f"{folder}: its model reads the times of items (model.positions 'time'), which these histories do not have; "
-            "use a run with other positions"
+            f"{folder}: its model reads the times of items (model.positions 'time'), which these histories do not "
+            "have; use a run with other positions"
         )
     return run
 

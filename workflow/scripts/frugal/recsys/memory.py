@@ -39,6 +39,13 @@ PEFT_MB = 60
 BASELINES_MB = 410
 #: MB of the process that starts the measurements of efficiency and waits for them.
 PARENT_MB = 240
+#: As in `frugal.recsys.losses`: logits that the loss aims to hold at once on a GPU.
+GPU_CHUNK_LOGITS = 2**27
+#: MB of CUDA, cuBLAS and the allocator's gaps on a GPU, beside the tensors: a round number from experience.
+GPU_OVERHEAD_MB = 1000
+#: Bytes on disk for each weight of a checkpoint: the weight and Adam's two states. There are up to three: the newest
+#: before the last one is deleted, and the best.
+CHECKPOINT_BYTES, CHECKPOINTS = 12, 3
 #: MB of the C++ compiler, which has ended when a step is at its highest.
 COMPILING_MB = 500
 #: Bytes of EASE for each pair of items: weights in float64, and a copy in float32.
@@ -182,6 +189,32 @@ def training_mb(run: RecommendationRun, data: DataShape) -> float:
     ranked += ranking_bytes(model, run.evaluation.batch_size, data.items)
     compiling = COMPILING_MB if training.torch_compile else 0
     return process_mb(run.adapter) + history / MB + max(step / MB, ranked / MB, compiling)
+
+
+def device_mb(run: RecommendationRun, data: DataShape) -> float:
+    """MB (2^20 bytes) of a GPU that one process of a training takes, counted from the shapes; not measured on a GPU.
+
+    As `training_bytes`, but matmuls in 16 bits keep activations in 16 bits, and the loss holds more logits at once, and
+    their probabilities beside them. Precision 'auto' counts as 16 bits.
+    """
+    training, model = run.training, run.model
+    number, of_loss = (4 if precision == "float32" else 2 for precision in (training.precision, run.loss.precision))
+    negatives = run.loss.negatives if run.loss.name == "sampled_softmax" else None
+    batch = training.per_device_train_batch_size
+    whole = weights(model, data.items, data.users)
+    states = FLOAT * (4 * whole if run.adapter.method == "none" else whole + 4 * adapter_weights(model, run.adapter))
+    step = training_bytes(model, run.adapter, 1, batch, data.items, data.users) - states
+    loss = 0 if negatives else of_loss * 2 * min(GPU_CHUNK_LOGITS, batch * model.max_length * data.items)
+    gradient = 0 if negatives else FLOAT * 2 * data.items * model.hidden_size
+    ranked = ranking_bytes(model, run.evaluation.batch_size, data.items)
+    return GPU_OVERHEAD_MB + (states + max(step * number / FLOAT + loss + gradient, ranked)) / MB
+
+
+def disk_bytes(run: RecommendationRun, data: DataShape) -> int:
+    """Bytes on disk of one seed's training: its checkpoints, which go when it ends."""
+    if run.adapter.method != "none":
+        return CHECKPOINTS * CHECKPOINT_BYTES * adapter_weights(run.model, run.adapter)
+    return CHECKPOINTS * CHECKPOINT_BYTES * weights(run.model, data.items, data.users)
 
 
 def evaluation_mb(run: RecommendationRun, data: DataShape) -> float:

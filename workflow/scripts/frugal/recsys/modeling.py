@@ -1,5 +1,6 @@
 """SASRec, SSE-PT and BERT4Rec: one encoder, three ways to read and to train it."""
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,6 +66,8 @@ class Recommender(PreTrainedModel):
         self.criterion: Loss = FullSoftmax()
         #: The dtype of the loss's matmuls; its sums and exponentials are in float32.
         self.loss_dtype = torch.float32
+        #: The dtype of the blocks' matmuls in `score`; None: that of the weights.
+        self.scoring_dtype: torch.dtype | None = None
         #: Called with (embedded, lengths, selected) before the blocks; adapters that look at the sequence set it.
         self.on_embedded = None
         self._add_parts(config)
@@ -175,7 +178,7 @@ class Recommender(PreTrainedModel):
     def score(
         self, users: np.ndarray, histories: list[np.ndarray], times: list[np.ndarray] | None = None
     ) -> torch.Tensor:
-        """Scores of all items as the next one: float32, (users, items), on the CPU.
+        """Scores of all items as the next one: float32, (users, items), on the model's device.
 
         Of histories that are longer than max_position_embeddings (BERT4Rec: less the mask), the newest items are read.
 
@@ -195,9 +198,11 @@ class Recommender(PreTrainedModel):
         last = torch.arange(len(input_ids)) * input_ids.shape[1] + lengths - 1
         if times is not None:
             times = pad([moments[-self.config.max_position_embeddings :] for moments in times]).to(device)
-        hidden = self.encode(input_ids.to(device), lengths.to(device), users.to(device), last.to(device), times)
-        states, items = self.output_weights(hidden)
-        return (states @ items.t() + self.item_bias).float().cpu()
+        with torch.autocast(device.type, self.scoring_dtype) if self.scoring_dtype else nullcontext():
+            hidden = self.encode(input_ids.to(device), lengths.to(device), users.to(device), last.to(device), times)
+        # In float32: of scores in 16 bits many would be equal.
+        states, items = self.output_weights(hidden.float())
+        return (states @ items.t() + self.item_bias).float()
 
     def scorer(self, context: Histories) -> Scorer:
         """`score` for users of ``context``, with their times where these are kept."""

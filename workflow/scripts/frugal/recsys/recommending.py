@@ -166,7 +166,7 @@ class TopItems:
         if self.has_users:
             users[:] = [self._user(request.user) for request in requests]
         if rows:
-            scores = self.model.score(users[rows], [histories[row] for row in rows]).numpy()
+            scores = self.model.score(users[rows], [histories[row] for row in rows]).cpu().numpy()
             if np.isnan(scores).any():
                 raise FrugalError("scores contain NaN: the training has diverged; lower its learning rate")
             scores[:, self.hidden] = -np.inf

@@ -13,7 +13,8 @@ from frugal.recsys.adapters import unwrap
 from frugal.recsys.batches import Batches, EpochLoader
 from frugal.recsys.evaluation import evaluate
 from frugal.recsys.histories import Split
-from frugal.run.hardware import memory_in_use
+from frugal.run.device import LOADER_WORKERS
+from frugal.run.hardware import memory_in_use, synchronize
 
 #: The validation metric that chooses the best weights and stops training.
 CRITERION = "NDCG@10"
@@ -25,7 +26,7 @@ def training_arguments(
 ) -> TrainingArguments:
     """The trainer's arguments for one run; settings that have the name of an argument are passed on."""
     own = {"deadline_minutes", "gpus", "nodes", "threads", "precision", "torch_compile", "warmup_ratio", "eval_epochs"}
-    own |= {"early_stopping_patience", "profile_steps"}
+    own |= {"early_stopping_patience", "profile_steps", "batches_sorted_together"}
     every = training.eval_epochs * steps_per_epoch
     return TrainingArguments(
         output_dir=str(output_dir),
@@ -51,6 +52,7 @@ def training_arguments(
         remove_unused_columns=False,
         disable_tqdm=True,
         dataloader_pin_memory=training.gpus > 0,
+        dataloader_num_workers=LOADER_WORKERS if training.gpus else 0,
     )
 
 
@@ -63,7 +65,9 @@ class RecommenderTrainer(Trainer):
 
     def get_train_dataloader(self) -> EpochLoader:
         # `Batches` yields the rows of this process already: accelerate must not split them again.
-        return EpochLoader(self.batches, pin_memory=self.args.dataloader_pin_memory)
+        workers = self.args.dataloader_num_workers
+        pinned = self.args.dataloader_pin_memory
+        return EpochLoader(self.batches, pin_memory=pinned, num_workers=workers, persistent_workers=workers > 0)
 
     def get_batch_samples(self, epoch_iterator, num_batches, device):
         samples, labelled = super().get_batch_samples(epoch_iterator, num_batches, device)
@@ -95,6 +99,7 @@ class RecommenderTrainer(Trainer):
         """
         recommender = unwrap(self.model)
         recommender.eval()
+        synchronize()  # steps under way are training
         started = time.monotonic()
         users = self.split.cases("validation", self.evaluation.history)
         mine = users[self.args.process_index :: self.args.world_size]

@@ -36,7 +36,6 @@ from frugal.recsys.warm_start import by_id, describe, read_weights, warm_start
 from frugal.run.checkpoints import EXIT_DEADLINE, DeadlineReached, Progress, Seal, train_to_the_end
 from frugal.run.device import Choice, choose_dtype, cpu_capabilities
 from frugal.run.emulation import matmuls_in_float32
-from frugal.run.hardware import choose_device
 from frugal.run.heartbeat import Heartbeat
 from frugal.run.progress import PROGRESS
 from frugal.run.tracking import prepare
@@ -45,7 +44,7 @@ from frugal.run.tracking import prepare
 OBSERVATION = ("deadline_minutes", "logging_steps", "report_to", "threads", "profile_steps")
 
 
-def train(args: argparse.Namespace, run: RecommendationRun, name: str, script: str) -> int | None:
+def train(args: argparse.Namespace, run: RecommendationRun, name: str, script: str, device: str) -> int | None:
     """Train one variant with one seed; continues from its checkpoint if it has one.
 
     Under torchrun every process runs this; the first one writes.
@@ -55,6 +54,7 @@ def train(args: argparse.Namespace, run: RecommendationRun, name: str, script: s
         run: the settings as they were read.
         name: of the run, in messages.
         script: the file that was started; its code is part of the checkpoints' key.
+        device: "cpu" or "cuda:0", see `frugal.run.hardware.choose_device`.
 
     Returns:
         The process's exit code: None, or EXIT_DEADLINE if the time limit came first.
@@ -63,7 +63,7 @@ def train(args: argparse.Namespace, run: RecommendationRun, name: str, script: s
         FrugalError: an input is broken, or the loss is not finite.
     """
     # Settings
-    run, choice = resolve_precision(run, choose_device(run.training.gpus))
+    run, choice = resolve_precision(run, device)
     PROGRESS.say(f"{name}: computes in {choice}")
 
     # Data
@@ -158,6 +158,7 @@ def make_batches(model: Recommender, split: Split, run: RecommendationRun, seed:
         causal=model.config.causal,
         mask_token_id=getattr(model.config, "mask_token_id", None),
         mask_probability=run.model.mask_probability,
+        sorted_together=run.training.batches_sorted_together,
         rank=int(os.environ.get("RANK", 0)),
         world_size=world_size,
     )
@@ -203,6 +204,8 @@ def train_recommender(
     recommender = unwrap(model)
     recommender.criterion = make_loss(recommender, split, run.loss)
     recommender.loss_dtype = getattr(torch, run.loss.precision)
+    if training.gpus and training.precision != "float32":  # validations as fast as training
+        recommender.scoring_dtype = getattr(torch, training.precision)
     if training.torch_compile:
         recommender.compile_blocks()
 

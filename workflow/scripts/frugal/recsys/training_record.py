@@ -8,7 +8,7 @@ from frugal.recsys.adapters import trainable_counts, unwrap
 from frugal.recsys.modeling import Recommender
 from frugal.recsys.trainer import CRITERION, RecommenderTrainer
 from frugal.run.checkpoints import Progress, write_history
-from frugal.run.hardware import peak_device_mb, peak_rss_mb
+from frugal.run.hardware import describe_hardware, package_versions, peak_device_mb, peak_rss_mb
 from frugal.run.matmul_peak import native_peak_flops
 
 HISTORY = ["step", "epoch", "loss", "learning_rate", "grad_norm", CRITERION, "HR@10", "target_positions", "seconds"]
@@ -46,11 +46,14 @@ def training_record(trainer: RecommenderTrainer, progress: Progress, seed: int, 
         **counts,
         "peak_rss_mb": round(peak_rss_mb(), 1),
         "peak_device_mb": peak_device_mb(),
+        "device": device,
         "compute_dtype": dtype,
         "loss_precision": loss_dtype,
         "matmul_peak_share": round(share / training.world_size, 4),
         "final_loss": next(entry["loss"] for entry in reversed(history) if "loss" in entry),
         f"best_validation_{CRITERION}": state.best_metric,
+        "hardware": describe_hardware(),
+        "versions": package_versions(),
     }
 
 

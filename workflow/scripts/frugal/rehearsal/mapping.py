@@ -12,6 +12,7 @@ from typing import Any
 from frugal.config.llm import ALL_LINEAR, PROJECTIONS
 from frugal.config.study import Experiment, Study
 from frugal.kinds import BASE, LANGUAGE_MODELING, PREFERENCE, RECOMMENDATION
+from frugal.run.gpus import AUTO
 
 #: Reasons of changes, as the record groups them.
 GPU = "GPU settings to this machine's CPU"
@@ -196,7 +197,7 @@ def not_rehearsed(study: Study, conda: bool = False) -> list[str]:
     training = [run.training for run in runs]
     dtypes = {getattr(run.training, "precision", None) or run.model.compute_dtype for run in runs}
     modes = [mode for one in study.experiments.values() if one.efficiency for mode in one.efficiency.modes]
-    on_gpus = [run.gpus for run in training if run.gpus]
+    on_gpus = [1 if run.gpus == AUTO else run.gpus for run in training if run.gpus]
     found = {
         "GPUs: CUDA kernels, their memory, bitsandbytes on them, and `check_machine`. `make preflight` checks the "
         "machine, `make plan` estimates the memory.": bool(on_gpus),

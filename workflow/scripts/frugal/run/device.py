@@ -12,6 +12,8 @@ from typing import Any
 
 #: The first GPUs that multiply in bfloat16: NVIDIA's of compute capability 8.0, Ampere.
 BFLOAT16_CAPABILITY = (8, 0)
+#: Processes that make batches while a GPU computes. On a CPU they would take cores from the training.
+LOADER_WORKERS = 2
 #: Recommenders narrower than this gain nothing from bfloat16 on a CPU: casts cost what their small matmuls save.
 NARROWEST_IN_BFLOAT16 = 256
 #: What ONEDNN_MAX_CPU_ISA may allow, from the least (https://uxlfoundation.github.io/oneDNN/dev_guide_cpu_dispatcher_control.html).
@@ -112,6 +114,25 @@ def choose_dtype(setting: str, device: str, width: int | None = None) -> Choice:
     import torch
 
     return _auto_on_gpu(torch.cuda.get_device_name(device), torch.cuda.get_device_capability(device))
+
+
+def takes_grouped_heads(dtype: str, device: str, masked: bool = False) -> bool:
+    """Whether PyTorch's fused attention takes fewer heads of keys than of queries.
+
+    On NVIDIA's GPUs only the flash kernel does: from compute capability 8.0, in 16 bits, without a mask. Elsewhere the
+    plainest code takes over, which keeps the scores of all pairs of tokens in float32: many GB for long texts.
+
+    Args:
+        dtype: as PyTorch names it, such as "bfloat16".
+        device: "cpu" or "cuda:0".
+        masked: whether attention has a mask beside the causal one.
+    """
+    if device == "cpu":
+        return True
+    import torch
+
+    sixteen_bits = dtype in ("bfloat16", "float16")
+    return sixteen_bits and not masked and torch.cuda.get_device_capability(device) >= BFLOAT16_CAPABILITY
 
 
 def resolve_compute_dtype(run: Any, device: str) -> tuple[Any, Choice]:

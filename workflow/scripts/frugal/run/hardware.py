@@ -12,6 +12,7 @@ from typing import Any
 from frugal.errors import FrugalError
 from frugal.run.commit import workflow_commit
 from frugal.run.device import cpu_capabilities
+from frugal.run.gpus import VISIBLE, reserve
 from frugal.run.resources import memory_limit_mb, usable_cores
 from frugal.run.warm_up import warm_up
 
@@ -26,6 +27,8 @@ PACKAGES = (
     "numpy",
     "pandas",
 )
+#: Of GPUs: recorded where they are installed.
+GPU_PACKAGES = ("triton", "unsloth", "unsloth_zoo", "xformers", "nvidia-cublas", "nvidia-cudnn-cu13")
 
 
 def describe_hardware() -> dict[str, Any]:
@@ -38,7 +41,14 @@ def describe_hardware() -> dict[str, Any]:
         "instructions": cpu_capabilities().instructions,
         "cores": usable_cores(),
         "memory_mb": memory_limit_mb() or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20,
-        "gpus": [{"name": gpu.name, "memory_mb": gpu.total_memory // 2**20} for gpu in gpus],
+        "gpus": [
+            {
+                "name": gpu.name,
+                "memory_mb": gpu.total_memory // 2**20,
+                "compute_capability": f"{gpu.major}.{gpu.minor}",
+            }
+            for gpu in gpus
+        ],
         "system": f"{platform.system()} {platform.machine()}",
     }
 
@@ -61,6 +71,9 @@ def package_versions() -> dict[str, str]:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             versions[package] = "not installed"
+    for package in GPU_PACKAGES:
+        with suppress(metadata.PackageNotFoundError):
+            versions[package] = metadata.version(package)
     return versions
 
 
@@ -72,19 +85,47 @@ def peak_rss_mb() -> float:
 
 
 def peak_device_mb() -> float | None:
-    """Peak memory allocated on the GPUs, in MB; None without a GPU."""
+    """Peak memory that PyTorch reserved on the GPUs, in MB; None without a GPU.
+
+    Tensors, and the gaps that the allocator keeps between them. CUDA itself takes some 500 MB more.
+    """
     import torch
 
     if not torch.cuda.is_available():
         return None
-    return sum(torch.cuda.max_memory_allocated(i) for i in range(torch.cuda.device_count())) / 2**20
+    return sum(torch.cuda.max_memory_reserved(i) for i in range(torch.cuda.device_count())) / 2**20
+
+
+def synchronize() -> None:
+    """Wait for the GPU, so that a clock counts what was asked of it; nothing without one.
+
+    PyTorch asks and does not wait: a clock that is read at once measures how fast Python is.
+    """
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them; CUDA is not started."""
+    if VISIBLE in os.environ:
+        # As CUDA reads it: what follows a -1 does not count.
+        names = [name.strip() for name in os.environ[VISIBLE].split(",")]
+        return [name for name in names[: names.index("-1") if "-1" in names else None] if name]
+    import torch
+
+    return [str(index) for index in range(torch.cuda.device_count())]
 
 
 def choose_device(gpus: int) -> str:
     """ "cuda:0" or "cpu", by what the run asks for; other GPUs are hidden from this process, and the CPU is warmed up.
 
-    Of several GPUs each process of torchrun has its own: "cuda:1" is the second one's.
-    Call it before anything else uses CUDA.
+    The GPUs are those that no other job holds (`frugal.run.gpus.reserve`). Of several, each process of torchrun has its
+    own: "cuda:1" is the second one's; `reserve_gpus.py` has reserved them for all.
+
+    Call it before anything uses CUDA, and so before bitsandbytes, TRL or unsloth are imported: CUDA reads which GPUs
+    are visible once. With more than it should have, the trainer would run one process on all of them (DataParallel).
 
     Args:
         gpus: of this machine.
@@ -95,17 +136,23 @@ def choose_device(gpus: int) -> str:
     import torch
 
     warm_up()
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(gpus)))).split(",")
-    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(visible[:gpus])
     if gpus == 0:
+        os.environ[VISIBLE] = ""
         # Accelerate numbers the processors of several processes, "cpu:0", to which torch loads nothing.
         os.environ.setdefault("ACCELERATE_TORCH_DEVICE", "cpu")
         return "cpu"
+    visible = visible_gpus()
+    os.environ[VISIBLE] = ",".join(visible[:gpus] if "LOCAL_RANK" in os.environ else reserve(gpus, visible))
     found = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if found < gpus:
         raise FrugalError(
             f"training.gpus is {gpus}, but {found or 'no'} GPU{'s are' if found > 1 else ' is'} visible here; set "
             "training.gpus to 0 (and backend, where there is one, to 'transformers') to train on the CPU"
+        )
+    if found > gpus:
+        raise FrugalError(
+            f"CUDA was in use before this process chose {gpus} of {found} GPUs; set {VISIBLE} to the GPUs that it may "
+            f"use, such as {VISIBLE}={os.environ[VISIBLE]}, and run it again"
         )
     return f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
 
@@ -119,7 +166,7 @@ def memory_in_use() -> dict[str, float]:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         values["rss_mb"] = round(pages * resource.getpagesize() / 2**20, 1)
     if torch.cuda.is_available():
-        values["device_mb"] = round(torch.cuda.memory_allocated() / 2**20, 1)
+        values["device_mb"] = round(torch.cuda.memory_reserved() / 2**20, 1)
         # NVIDIA's management library is not installed (nvidia-ml-py), or has an error of its own: a part of a GPU (MIG)
         # has no utilisation. No training ends for that.
         with suppress(Exception):

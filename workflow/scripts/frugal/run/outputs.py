@@ -9,6 +9,7 @@ from frugal.config.yaml_files import read_yaml
 from frugal.errors import FrugalError
 from frugal.files import sha256_file, write_json
 from frugal.kinds import KINDS, Kind
+from frugal.run.gpus import resolve_gpus
 
 #: In a run's folder of checkpoints: how far its training is.
 PROGRESS_FILE = "progress.json"
@@ -20,7 +21,8 @@ def run_name(folder: Path) -> str:
 
 
 def load_run(path: Path | str, *kinds: Kind) -> Settings:
-    """The resolved settings in a run's config.yaml, or in the settings of one of its stages.
+    """The resolved settings in a run's config.yaml, or in the settings of one of its stages, as they stand here:
+    `gpus: auto` is the number of GPUs that this process may take.
 
     Args:
         kinds: of which the run has to be; none: of any.
@@ -33,7 +35,7 @@ def load_run(path: Path | str, *kinds: Kind) -> Settings:
     if kind is None or (kinds and kind not in kinds):
         wanted = " or ".join(f"'{one.name}'" for one in kinds or KINDS.values())
         raise FrugalError(f"{path}: kind: not the settings of a run of the kind {wanted}")
-    return validate(kind.run, data, file=str(path))
+    return resolve_gpus(validate(kind.run, data, file=str(path)))
 
 
 def write_metrics(

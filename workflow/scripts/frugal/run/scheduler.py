@@ -9,7 +9,8 @@ quota. So the Snakefile calls `limit_to_machine` before the rules are read. It s
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from frugal.private.snakemake import declared_resource, jobs_to_run, resource_limits
+from frugal.private.snakemake import declared_resource, deploys_environments, jobs_to_run, resource_limits
+from frugal.run.gpus import gpu_problem
 from frugal.run.resources import free_memory_mb, usable_cores
 
 #: As in profiles/default: jobs on GPUs run one after another.
@@ -57,6 +58,22 @@ def limit_to_machine(workflow: Any, cores: int | None = None, memory_mb: int | N
         return None
     limits["mem_mb"] = free
     return MemoryLimit(free, by_user=False)
+
+
+def uses_cluster(workflow: Any) -> bool:
+    """Whether jobs go to other machines; as the rules are read, Snakemake does not know its executor yet."""
+    return resource_limits(workflow)[0].nodes is not None
+
+
+def gpus_of_auto(workflow: Any) -> int:
+    """The number of GPUs that `gpus: auto` stands for in this Snakemake's jobs: 1 or 0, and 0 with --resources gpu=0.
+
+    In environments of their own, jobs have a PyTorch of their own, so only the driver is looked at.
+    """
+    limit = resource_limits(workflow)[1].get("gpu")
+    if uses_cluster(workflow) or (limit is not None and limit.value == 0):
+        return 0
+    return int(gpu_problem(same_python=not deploys_environments(workflow)) is None)
 
 
 def memory_needs(workflow: Any, describe: Callable[[Any], str]) -> dict[str, int]:

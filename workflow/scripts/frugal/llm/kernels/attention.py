@@ -2,7 +2,8 @@
 
 Which code computes it, by device, dtype and longest segment (`attend`):
 
-* GPU: PyTorch's fused kernel (`scaled_dot_product_attention`).
+* GPU: PyTorch's fused kernel (`scaled_dot_product_attention`); where that does not take grouped heads, keys and values
+  are repeated for each head of queries (`frugal.run.device.takes_grouped_heads`).
 * CPU, segments of up to LONGEST_BY_MATMULS tokens, without dropout: `MatmulAttention`, which runs near the
   CPU's matmul peak. With AMX and bfloat16: `TileAttention` (`tiles.py`), where there is a compiler.
 * CPU, otherwise: PyTorch's kernel in float32, because its 16-bit code is compiled for each new length.
@@ -48,6 +49,7 @@ from frugal.errors import FrugalError
 from frugal.llm.kernels import LONGEST_BY_MATMULS, enabled
 from frugal.llm.kernels.fused import causal_softmax_, gather_groups, scatter_groups, softmax_gradient_
 from frugal.llm.kernels.tiles import TileAttention, tiles
+from frugal.run.device import takes_grouped_heads
 
 #: Queries of one block: no scores are computed for keys after the block, and its probabilities fit into a CPU's cache.
 #: Smaller blocks compute less above the diagonal, larger ones make faster 16-bit matmuls.
@@ -144,14 +146,19 @@ def library_attention(
     Args:
         window: as in `attend`.
     """
-    rows = (tensor.transpose(0, 1)[None].split(list(segments), dim=2) for tensor in (query, key, value))
     on_cpu = query.device.type == "cpu"
+    grouped = query.shape[1] != key.shape[1]
+    if grouped and not takes_grouped_heads(str(query.dtype).removeprefix("torch."), str(query.device), bool(window)):
+        key, value = (tensor.repeat_interleave(query.shape[1] // tensor.shape[1], dim=1) for tensor in (key, value))
+        grouped = False
+    gqa = on_cpu or grouped
+    rows = (tensor.transpose(0, 1)[None].split(list(segments), dim=2) for tensor in (query, key, value))
     with torch.autocast("cpu", enabled=False) if on_cpu else nullcontext():  # which would cast back to 16 bits
         outputs = []
         for length, *parts in zip(segments, *rows, strict=True):
             mask = visible(length, window, query.device) if window and window < length else None
             output = F.scaled_dot_product_attention(
-                *parts, attn_mask=mask, dropout_p=dropout, is_causal=mask is None, scale=scaling, enable_gqa=True
+                *parts, attn_mask=mask, dropout_p=dropout, is_causal=mask is None, scale=scaling, enable_gqa=gqa
             )
             outputs.append(output)
     return torch.cat(outputs, dim=2)[0].transpose(0, 1)

@@ -146,6 +146,7 @@ LAYOUTS = {
             Column("published_words", "Word perplexity, published", ".3f"),
             Column("perplexity", "Perplexity, here", ".3f", optional=True),
             Column("word_perplexity", "Word perplexity, here", ".3f", optional=True),
+            Column("weights", "Weights quantised here", optional=True),
         ),
         needs=("base/config.yaml", "base/metrics.json"),
     ),

@@ -243,6 +243,8 @@ def anchors(experiment: ExperimentResults) -> Rows:
     for one in published.ANCHORS:
         same = (config.get("dataset"), config.get("base_model")) == (published.ANCHOR_DATASET, one.base_model)
         row = {"model": one.model, "published": one.perplexity, "published_words": one.word_perplexity}
+        quantization = config["model"]["quantization"] if same else "none"
+        row["weights"] = None if quantization == "none" else quantization  # the published ones are not quantised
         rows.append(row | {name: metrics.get(name) if same else None for name in ("perplexity", "word_perplexity")})
     return rows
 
