@@ -18,6 +18,7 @@ from frugal.config.study import dump_yaml, load_study, plain, read_study, resolv
 from frugal.config.yaml_files import read_yaml
 from frugal.errors import FrugalError
 from frugal.kinds import BASE, PREFERENCE, RECOMMENDATION
+from frugal.run.gpus import resolve_gpus
 from frugal.run.outputs import load_run
 
 SHIPPED = ["config.yaml", "full.yaml", "smoke.yaml"]
@@ -374,7 +375,7 @@ def test_numbers_that_yaml_takes_for_text():
 def test_resolved_configuration_reads_back(tmp_path):
     run = resolve(VALID, "movie_preference", "always_a", "f")
     (tmp_path / "config.yaml").write_text(dump_yaml(plain(run)), encoding="utf-8")
-    assert load_run(tmp_path / "config.yaml", PREFERENCE) == run
+    assert load_run(tmp_path / "config.yaml", PREFERENCE) == resolve_gpus(run)
     with pytest.raises(FrugalError, match=r"config.yaml: kind: not the settings of a run of the kind 'recommendation'"):
         load_run(tmp_path / "config.yaml", RECOMMENDATION)
 

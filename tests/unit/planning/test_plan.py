@@ -202,7 +202,7 @@ def memory_of(file, root):
 def test_the_full_studys_memory_is_known_without_any_model(full_study, tmp_path):
     rows = gpu_memory(read_study(full_study()), tmp_path)
     assert all("unknown" not in row for row in rows)
-    row = memory_of(full_study(training=training()), tmp_path / "no-models")
+    row = memory_of(full_study(training=training(per_device_train_batch_size=1)), tmp_path / "no-models")
     assert (row["model"], row["method"], row["batch_size"], row["sequence_length"]) == ("llama-3-8b", "QLoRA", 1, 2048)
     # By hand: 6,979,321,856 linear weights at 4.127 bits, 1,050,939,392 others at 16, 41,943,040 adapters at 32:
     # 3.353 + 1.958 + 0.156 GB.
@@ -290,7 +290,7 @@ def test_a_training_on_several_gpus_shares_its_work(full_study):
     one, four = (plan_of(full_study(backend="transformers", training=training(gpus=number))) for number in (1, 4))
     single, shared = (job_of(plan, "movie_preference/tuned") for plan in (one, four))
     assert shared.job.devices == 4
-    assert shared.loop_seconds == pytest.approx(single.loop_seconds / 4)
+    assert shared.loop_seconds == pytest.approx(single.loop_seconds / 4, rel=2e-3)  # the last batch is not full
     text = totals_text(four, four.totals(2), "GPUs")
     assert "More than 2 at once, which these times take for granted: " in text
     assert "movie_preference/tuned 4" in text

@@ -362,6 +362,12 @@ def test_what_is_no_finished_recommender(finished, make_run):
     (other / "config.yaml").write_text(dump_yaml(plain(make_run())))
     with pytest.raises(FrugalError, match=r"the kind 'preference', not 'recommendation'; rank .* by rank_candidates"):
         finished.ask("--histories", record, run=other)
+    timed = RecommendationRun.model_validate(
+        {"dataset": "readers", "data": {"times": True}, "model": {"layers": "hstu", "positions": "time"}}
+    )
+    (other / "config.yaml").write_text(dump_yaml(plain(timed)))
+    with pytest.raises(FrugalError, match=r"tuned: its model reads the times of items \(model.positions 'time'\)"):
+        finished.ask("--histories", record, run=other)
     (finished.folder / "seeds/4/model/catalogue.json").unlink()
     with pytest.raises(FrugalError, match=r"has no catalogue\.json with the ids of its 7 items; train the run again"):
         finished.ask("--histories", record)

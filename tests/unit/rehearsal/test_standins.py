@@ -52,7 +52,7 @@ def fetched(name: str, entry: DatasetEntry, site, folder: Path) -> tuple[Dataset
 
 def prepared(name: str, entry: DatasetEntry, site, folder: Path) -> tuple[dict, pd.DataFrame]:
     stand_in, raw = fetched(name, entry, site, folder)
-    outputs = [folder / file for file in ("interactions.parquet", "items.parquet", "summary.json")]
+    outputs = [folder / file for file in ("interactions.parquet", "items.parquet", "users.parquet", "summary.json")]
     return prepare(name, stand_in, raw, *outputs), pd.read_parquet(outputs[1])
 
 

@@ -23,7 +23,7 @@ from frugal.run.hardware import visible_gpus
 SCRIPTS = Path("workflow/scripts")
 #: Where a device is chosen and libraries are imported.
 CHOOSING = ["frugal/llm/training.py", "frugal/recsys/command.py", "measure_memory.py", "measure_efficiency.py"]
-CHOOSING += ["evaluate_language_model.py", "evaluate_preference.py", "evaluate_recommender.py", "recommend_items.py"]
+CHOOSING += ["evaluate_language_model.py", "evaluate_preference.py", "evaluate_recommender.py", "rank_candidates.py"]
 
 
 @pytest.fixture(autouse=True)
@@ -263,7 +263,7 @@ for name in sys.argv[1:]:
     __import__(name)
 print(json.dumps(calls))
 """
-    scripts = ["train_preference", "train_recommender", "train_language_model", "recommend_items", "measure_memory"]
+    scripts = ["train_preference", "train_recommender", "train_language_model", "rank_candidates", "measure_memory"]
     scripts += ["evaluate_language_model", "evaluate_preference", "evaluate_recommender", "climb_memory_ladder"]
     environment = os.environ | {"PYTHONPATH": str(SCRIPTS.resolve())}
     command = [sys.executable, "-c", count, *scripts, "measure_efficiency"]

@@ -149,7 +149,7 @@ class TrainingSettings(TrainerSettings):
 
     num_train_epochs: Count = 20
     per_device_train_batch_size: Count = Field(64, description="Windows of up to max_length items.")
-    batches_sorted_together: int = Field(
+    batches_sorted_together: int = later(
         8,
         ge=1,
         le=4096,
