@@ -78,7 +78,7 @@ mlflow: .venv-mlflow/ready ## all finished runs (STUDY=laptop) in MLflow, on htt
 
 test: .venv/test-ready lint ## everything that CI checks
 	$(PYTEST) tests/unit tests/hostile $(PARALLEL)
-	$(AVX2) $(PYTEST) tests/unit/llm tests/unit/recsys tests/unit/run $(PARALLEL)
+	$(AVX2) $(PYTEST) tests/unit/llm tests/unit/recsys tests/unit/run $(PARALLEL) -k "not two_processes"
 	$(PYTEST) tests/workflow --ignore tests/workflow/test_interruption.py -n 2
 	$(PYTEST) tests/workflow/test_interruption.py
 

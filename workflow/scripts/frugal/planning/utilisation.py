@@ -17,8 +17,8 @@ from frugal.run.outputs import load_run
 #: Adapters of language models on GPUs: torchtune's README (December 2024) has .44 for Llama 3.2 3B on an A100, trained
 #: as a whole on packed rows, and .56 compiled.
 LANGUAGE_MODELS_ON_GPUS = 0.45
-#: On CPUs, by kind and instruction set: the laptop study's `wikitext`, as the README has it, and `movie_preference`,
-#: whose rows are short. The latter on AVX2 was not measured.
+#: On CPUs, by kind and instruction set: in the laptop study, texts of Wikipedia, as the README has them, and
+#: preferences, whose rows are short. The latter on AVX2 were not measured.
 LANGUAGE_MODELS_ON_CPUS = {
     LANGUAGE_MODELING.name: {"AVX2": 0.61, "AVX-512 BF16": 0.53, "AMX": 0.21},
     PREFERENCE.name: {"AVX2": 0.45, "AVX-512 BF16": 0.38, "AMX": 0.11},

@@ -17,7 +17,7 @@ WORDS = (  # noqa: SIM905
     "water river stone winter harbour people valley engine letter garden season market theory signal island bridge "
     "forest copper colour voyage paper summer window council railway castle number village music captain army border "
     "planet method energy carbon storm glacier ocean harvest city record science empire printer station mountain "
-    "temple artist measure pressure surface current climate history language family colony treaty museum bishop "
+    "temple artist measure pressure surface current weather history language family colony treaty museum bishop "
     "century election novel film album single chapter player league season match goal record tower church school"
 ).split()
 VERBS = ("carries", "reaches", "follows", "crosses", "describes", "measures", "replaces", "supports", "warms")
