@@ -129,6 +129,13 @@ def contents(rows: RawInteractions) -> dict[str, object]:
     }
 
 
+def _first_line(data: bytes) -> bytes:
+    """Up to the first line feed; where there is none, to the first carriage return, which beside one is a character."""
+    end = b"\n" if b"\n" in data else b"\r"
+    line, found, _ = data.partition(end)
+    return line + found
+
+
 def parts_difference(seed: int, folder: Path) -> str | None:
     """Where either reader differs between the file of a seed and its rows cut into parts; None where neither does."""
     data, dialect, rules = generate(seed)
@@ -149,7 +156,7 @@ def parts_difference(seed: int, folder: Path) -> str | None:
         if head or low < high:
             paths.append(folder / f"{seed}-part-{len(paths)}.csv")
             paths[-1].write_bytes(b"".join([*head, *rows[low:high]]))
-            head = [first.splitlines(keepends=True)[0] for first in head]  # blank lines after the header come once
+            head = [_first_line(first) for first in head]  # blank lines after the header come once
     try:
         shared = dialect_of_parts(paths, dialect)
     except FrugalError as error:
