@@ -179,6 +179,9 @@ def test_finished_runs_of_the_same_kind_and_device_give_the_share(tmp_path):
     finished(tmp_path, "laptop", "other", 0.2, instructions="AMX")
     (tmp_path / "results/laptop/wikitext/broken").mkdir()
     (tmp_path / "results/laptop/wikitext/broken/metrics.json").write_text("{")
+    finished(tmp_path, "laptop", "untrained", 0.5)
+    untrained = tmp_path / "results/laptop/wikitext/untrained/metrics.json"
+    untrained.write_text(json.dumps({**json.loads(untrained.read_text()), "training": None}))
     runs = measured_runs(tmp_path)
     assert [one.share for one in runs] == [0.2, pytest.approx(0.3 * 1.27), 0.4]
     plan = plan_of("config/config.yaml", "cpu-avx512-bf16", runs=runs)

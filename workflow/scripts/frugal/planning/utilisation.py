@@ -71,10 +71,10 @@ def measured_runs(root: Path) -> list[Measured]:
             training, hardware = record["training"], record["provenance"]["hardware"]
             run = load_run(file.parent / "config.yaml")
             of_recommender = run.kind == RECOMMENDATION.name
-            on_gpu = training.get("device", "cuda" if run.training.gpus else "cpu") != "cpu"
             share = float(training["matmul_peak_share"])
             if not 0 < share < math.inf:
                 continue
+            on_gpu = training.get("device", "cuda" if run.training.gpus else "cpu") != "cpu"
             found.append(
                 Measured(
                     run=str(file.parent.relative_to(root)),
