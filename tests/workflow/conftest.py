@@ -1,6 +1,6 @@
 """Snakemake, run for real in a copy of the repository; the smoke study is run once for all tests.
 
-`make test` runs these tests in two processes, each with a copy of its own: `pytest -n 2`.
+`make test` runs these tests in two processes, each with its own copy of the repository: `pytest -n 2`.
 """
 
 import os

@@ -28,7 +28,7 @@ CHOOSING += ["evaluate_language_model.py", "evaluate_preference.py", "evaluate_r
 
 @pytest.fixture(autouse=True)
 def machine(monkeypatch, tmp_path):
-    """A machine with a driver and a PyTorch for CUDA, whose trial succeeds; a cache of its own."""
+    """A machine with a driver and a PyTorch for CUDA, whose trial succeeds, with an empty cache."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     for name in (VISIBLE, DECIDED, "SLURM_JOB_ID", "LOCAL_RANK"):
         monkeypatch.setenv(name, "")  # so that what a test sets is undone

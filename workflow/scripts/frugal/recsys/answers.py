@@ -82,12 +82,12 @@ def _left_out(answer: Answer) -> dict[str, Any]:
 
 def _rows(record: int, answer: Answer, titles: Mapping[str, str]) -> Iterator[list[Any]]:
     left_out = _left_out(answer)
-    told = json.dumps(left_out, ensure_ascii=False) if left_out else None
+    left_out_json = json.dumps(left_out, ensure_ascii=False) if left_out else None
     if not answer.items:
-        yield [record, answer.request.user, None, None, None, None, told]
+        yield [record, answer.request.user, None, None, None, None, left_out_json]
     for rank, (item, score) in enumerate(zip(answer.items, answer.scores, strict=True), start=1):
         # Once for each record.
-        last = told if rank == 1 else None
+        last = left_out_json if rank == 1 else None
         yield [record, answer.request.user, rank, item, titles.get(item), round(score, DIGITS), last]
 
 
