@@ -72,8 +72,7 @@ def find_device(devices: dict[str, Device], name: str) -> Device:
         FrugalError: there is none; the nearest names are offered, and then all.
     """
     if name.lower() not in devices:
-        near = nearest(name.lower(), list(devices))
-        known = "" if "known keys" in near else f" Known: {', '.join(devices)}"
-        near = near.replace("known keys here", "known")
+        near = nearest(name.lower(), list(devices), "known")
+        known = "" if near.startswith("; known") else f" Known: {', '.join(devices)}"
         raise FrugalError(f"{DEVICES_FILE}: there is no device '{name}'{near}{known}")
     return devices[name.lower()]

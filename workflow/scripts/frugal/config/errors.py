@@ -71,12 +71,12 @@ def explain(model: type[BaseModel], error: dict[str, Any], prefix: tuple[str, ..
     return f"{path}: {message}, got {describe(error['input'])}"
 
 
-def nearest(name: str, known: list[str]) -> str:
-    """``; did you mean 'x'?``, or the list of known keys when none is near."""
+def nearest(name: str, known: list[str], known_are: str = "known keys here") -> str:
+    """``; did you mean 'x'?``, or the list of the known names, after ``known_are``, when none is near."""
     close = [RENAMED[name]] if RENAMED.get(name) in known else difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     if close:
         return f"; did you mean '{close[0]}'?"
-    return f"; known keys here: {', '.join(known)}" if known else ""
+    return f"; {known_are}: {', '.join(known)}" if known else ""
 
 
 def known_keys(model: type[BaseModel], location: list[str]) -> list[str]:

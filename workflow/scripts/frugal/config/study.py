@@ -244,7 +244,7 @@ def _kind(name: Any, where: str) -> Kind:
     if name is None:
         raise FrugalError(f"{where}.kind: this key is required; kinds: {', '.join(KINDS)}")
     if not isinstance(name, str) or name not in KINDS:
-        near = nearest(str(name), list(KINDS)).replace("known keys here", "kinds")
+        near = nearest(str(name), list(KINDS), "kinds")
         raise FrugalError(f"{where}.kind: there is no kind {describe(name)}{near}")
     return KINDS[name]
 
@@ -255,7 +255,7 @@ def _check_original(original: str | None, kind: Kind, where: str) -> None:
         return
     originals = load_originals()
     if original not in originals:
-        near = nearest(original, list(originals)).replace("known keys here", "originals")
+        near = nearest(original, list(originals), "originals")
         raise FrugalError(f"{where}.reproduces: {ORIGINALS_FILE} has no '{original}'{near}")
     if originals[original].kind != kind.name:
         raise FrugalError(

@@ -150,7 +150,7 @@ def check_names(study: Study, file: Path | str) -> None:
 
 
 def _near(name: str, table: Mapping[str, Any]) -> str:
-    return nearest(name, sorted(table)).replace("known keys here", "known")
+    return nearest(name, sorted(table), "known")
 
 
 def disk_of_inputs(study: Study) -> tuple[int, list[str]]:
