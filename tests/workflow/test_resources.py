@@ -38,20 +38,17 @@ def test_jobs_take_less_than_they_declare_and_not_much_less(smoke):
             taken[f"evaluate_{kind}", wildcards] = metrics["metrics"]["peak_rss_mb"]
             if run == "tuned":
                 taken[f"train_{kind}", wildcards] = metrics["training"]["peak_rss_mb"]
-    for path in logs.glob("train_*/*/*.benchmark.tsv"):
-        experiment, variant = path.parts[-3].removeprefix("train_"), path.parts[-2]
-        if experiment in ("ssept", "bert4rec"):
-            wildcards = f"experiment={experiment}, variant={variant}, seed={path.name.partition('.')[0]}"
-            taken["train_recommender", wildcards] = benchmarked(path)
-    taken["make_tables", ""] = benchmarked(logs / "make_tables.benchmark.tsv")
-    taken["plot_figures", ""] = benchmarked(logs / "plot_figures.benchmark.tsv")
-    taken["write_report", ""] = benchmarked(logs / "write_report.benchmark.tsv")
-    assert len(taken) >= 18
+    for path in results.glob("*/*/seeds/*/training.json"):
+        experiment, variant, _, seed = path.parts[-5:-1]
+        wildcards = f"experiment={experiment}, variant={variant}, seed={seed}"
+        taken["train_recommender", wildcards] = json.loads(path.read_text())["peak_rss_mb"]
+    assert len(taken) >= 15
     for job, mb in taken.items():
-        assert mb <= needs[job], job
-        if not job[0].endswith(("tables", "figures")):
-            slack = PAIRS_SLACK_MB if job[0] == "evaluate_preference" else SLACK_MB
-            assert needs[job] <= mb + slack, job
+        slack = PAIRS_SLACK_MB if job[0] == "evaluate_preference" else SLACK_MB
+        assert mb <= needs[job] <= mb + slack, job
+    # Snakemake looks at short jobs once or twice and misses their peak: what it saw is only a lower bound.
+    for rule in ("make_tables", "plot_figures", "write_report"):
+        assert benchmarked(logs / f"{rule}.benchmark.tsv") <= needs[rule, ""]
 
 
 def benchmarked(path: Path) -> float:
