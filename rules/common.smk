@@ -39,8 +39,8 @@ sys.path.insert(0, str(SCRIPTS))
 from frugal.config.backends import uses_unsloth
 from frugal.config.layers import COMMAND_LINE, command_options, holder, load_layers
 from frugal.config.registry import table_json
-from frugal.config.sources import DOCUMENT_FORMATS, source_kind
-from frugal.config.study import plain
+from frugal.config.sources import source_kind
+from frugal.config.study import holds_documents, plain
 from frugal.config.yaml_files import read_yaml
 from frugal.errors import FrugalError
 from frugal.files import sha256_tree
@@ -288,11 +288,6 @@ def measurement_settings(measurement):
     return settings
 
 
-def holds_documents(name):
-    """Whether a data set is made of texts or PDFs; the others are interactions."""
-    return DATASETS[name].sources[0].format in DOCUMENT_FORMATS
-
-
 def one_of(names):
     """A wildcard's constraint: these names and no others."""
     return "|".join(sorted(names)) or "(?!)"
@@ -301,26 +296,6 @@ def one_of(names):
 def refuse(key, fault):
     """End with what is wrong with a key of the configuration."""
     sys.exit(f"error: {holder(key, LAYERS)}: {key}: {fault}")
-
-
-def check_names():
-    """Every data set and model that the study names is in its table."""
-    for name, variant, run in ALL_RUNS:
-        kind = EXPERIMENTS[name].kind
-        where = f"experiments.{name}" if variant == BASE else f"experiments.{name}.variants.{variant}"
-        names = [("dataset", run.dataset, DATASETS)]
-        if kind.has_base_model:
-            names.append(("base_model", run.base_model, MODELS))
-        for key, value, table in names:
-            if value not in table:
-                known = ", ".join(sorted(table))
-                refuse(f"{where}.{key}", f"'{value}' is not known; known: {known}")
-        if holds_documents(run.dataset) != (kind.reads == "documents"):
-            wanted = "texts or PDFs" if kind.reads == "documents" else "interactions"
-            refuse(f"{where}.dataset", f"'{run.dataset}' does not hold {wanted}")
-    for name in STUDY.local_paths:
-        if name not in DATASETS and name not in MODELS:
-            refuse(f"local_paths.{name}", "no data set or model has this name")
 
 
 def check_gpus():
@@ -369,5 +344,4 @@ def preflight():
     or_exit(demand, findings)
 
 
-check_names()
 check_gpus()

@@ -2,8 +2,8 @@
 
 
 USED = sorted({run.dataset for _, _, run in ALL_RUNS})
-USED_DOCUMENTS = [name for name in USED if holds_documents(name)]
-USED_INTERACTIONS = [name for name in USED if not holds_documents(name)]
+USED_DOCUMENTS = [name for name in USED if holds_documents(DATASETS[name])]
+USED_INTERACTIONS = [name for name in USED if not holds_documents(DATASETS[name])]
 
 
 rule data:
@@ -60,7 +60,7 @@ rule prepare_interactions:
     benchmark:
         "logs/prepare_interactions/{name}.benchmark.tsv"
     wildcard_constraints:
-        name=one_of(name for name in DATASETS if not holds_documents(name)),
+        name=one_of(name for name in DATASETS if not holds_documents(DATASETS[name])),
     conda:
         "../envs/base.yaml"
     threads: 2
@@ -89,7 +89,7 @@ rule prepare_documents:
     benchmark:
         "logs/prepare_documents/{name}.benchmark.tsv"
     wildcard_constraints:
-        name=one_of(filter(holds_documents, DATASETS)),
+        name=one_of(name for name in DATASETS if holds_documents(DATASETS[name])),
     conda:
         "../envs/documents.yaml"
     resources:

@@ -173,7 +173,7 @@ def test_an_example_whose_loss_is_on_the_answer_needs_both_answers(tmp_path):
 def test_a_recommendation_from_a_long_history_asks_about_its_newest_items(items, make_run, monkeypatch):
     asked = []
 
-    def choose(model, tokenizer, prompts, answers, batch_size):
+    def choose(model, tokenizer, prompts, answers, batch_size, alike):
         asked.extend(prompts)
         return torch.zeros(len(prompts), 2)
 

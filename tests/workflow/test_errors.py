@@ -32,7 +32,7 @@ def test_a_mistake_in_a_variant_is_found_before_any_job(checkout):
     [
         (
             "dataset",
-            "experiments.movie_preference.dataset: 'movielens-100' is not known; known: amazon-",
+            "experiments.movie_preference.dataset: 'movielens-100' is not known; did you mean 'movielens-100k'?",
         ),
         ("base_model", "experiments.movie_preference.base_model: 'movielens-100' is not known; known: llama-3-8b"),
     ],

@@ -88,11 +88,11 @@ def score(model, tokenizer, records: list[dict], run: PreferenceRun) -> pd.DataF
         # Titles are scored by themselves: there are no options, so no order and no position bias.
         prompts = [prompt(record) for record in records for _ in range(2)]
         titles = [record[key] for record in records for key in ("liked_title", "other_title")]
-        scores = continuation_log_probabilities(model, tokenizer, prompts, titles, batch_size).view(-1, 2)
+        scores = continuation_log_probabilities(model, tokenizer, prompts, titles, batch_size, alike=2).view(-1, 2)
         preferred = scores.softmax(-1)[:, 0].double().numpy()
         return table.assign(p_liked_a=preferred, p_liked_b=1 - preferred)
     prompts = [prompt(with_options(record, option)) for record in records for option in "AB"]
-    scores = choice_log_probabilities(model, tokenizer, prompts, answers(run), batch_size).view(-1, 2, 2)
+    scores = choice_log_probabilities(model, tokenizer, prompts, answers(run), batch_size, alike=2).view(-1, 2, 2)
     p_a = scores.softmax(-1)[..., 0].double().numpy()
     mass = scores.exp().sum(-1).mean(-1).double().numpy()
     return table.assign(p_liked_a=p_a[:, 0], p_liked_b=p_a[:, 1], answer_mass=mass)

@@ -11,7 +11,7 @@ from frugal.errors import FrugalError, run_script
 from frugal.files import write_json
 from frugal.llm.memory.plan import USABLE
 from frugal.planning.gpu_memory import gpu_memory, memory_lines
-from frugal.planning.study import Plan, as_json, check_names, disk_of_inputs, plan_study
+from frugal.planning.study import Plan, as_json, disk_of_inputs, plan_study
 from frugal.planning.text import aligned, devices_table, jobs_table, size, totals_text
 from frugal.planning.utilisation import measured_runs
 from frugal.run.gpus import resolve_gpus
@@ -39,7 +39,6 @@ def main() -> None:
     cores = usable_cores() if args.cores == "all" else whole("--cores", args.cores)
 
     study, devices = read_study(args.configfile), load_devices()
-    check_names(study, args.configfile)
     runs = measured_runs(Path())
     if power:
         devices = {name: device.model_copy(update={"power_w": power}) for name, device in devices.items()}

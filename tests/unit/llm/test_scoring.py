@@ -56,6 +56,39 @@ def test_continuations_are_summed_over_their_tokens_and_their_end(model_and_toke
         assert score == pytest.approx(log_probabilities_one_by_one(model, tokenizer, text, ids), abs=1e-3)
 
 
+ORDERS = [
+    "Liked: Heat.\nA: Alien\nB: Fargo\n",
+    "Liked: Heat.\nA: Fargo\nB: Alien\n",
+    "Liked: Léon; Fargo; Casino.\nA: Se7en\nB: M\n",
+    "Liked: Léon; Fargo; Casino.\nA: M\nB: Se7en\n",
+    "the same",
+    "the same",
+]
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 6])
+def test_what_prompts_begin_with_in_common_is_read_once(model_and_tokenizer, batch_size):
+    model, tokenizer = model_and_tokenizer
+    read = []
+    hook = model.get_input_embeddings().register_forward_hook(lambda _, inputs, __: read.append(inputs[0].numel()))
+    scores = choice_log_probabilities(model, tokenizer, ORDERS, ["(A.", "(B."], batch_size, alike=2)
+    hook.remove()
+    for row, text in enumerate(ORDERS):
+        for column, letter in enumerate("AB"):
+            alone = log_probabilities_one_by_one(model, tokenizer, f"{text}(", tokenizer(letter)["input_ids"])
+            assert scores[row, column].item() == pytest.approx(alone, abs=1e-4)
+    if batch_size == 1:
+        ids = [tokenizer(f"{text}(")["input_ids"] for text in ORDERS]
+        common = [[a == b for a, b in zip(*ids[first : first + 2], strict=False)].index(False) for first in (0, 2)]
+        assert min(common) > 10
+        assert sum(read) == sum(map(len, ids)) - sum(common) - (len(ids[5]) - 1)  # all but the token that is scored
+    titles = ["Alien", "Fargo (1996)", "Se7en", "M", "Casino", "Heat"]
+    scores = continuation_log_probabilities(model, tokenizer, ORDERS, titles, batch_size, alike=2)
+    for text, title, score in zip(ORDERS, titles, scores.tolist(), strict=True):
+        ids = [*tokenizer(title)["input_ids"], tokenizer.eos_token_id]
+        assert score == pytest.approx(log_probabilities_one_by_one(model, tokenizer, text, ids), abs=1e-3)
+
+
 def test_generation_keeps_the_order_of_its_prompts(model_and_tokenizer):
     model, tokenizer = model_and_tokenizer
     together, seconds = generate(model, tokenizer, PROMPTS, max_new_tokens=6, batch_size=4)

@@ -82,6 +82,7 @@ def test_tokens_of_preference_examples():
     titles = example_tokens(preference(reasoning_fraction=0, history_length=10, history_attributes=False), 50_000)
     assert plain.prompt < titles.prompt < longer.prompt
     # A byte is a token, and the prompt leaves room for the answer
+    assert reasoned.prompt > reasoned.common > reasoned.prompt / 2
     of_bytes = example_tokens(preference(reasoning_fraction=0), 258)
     assert of_bytes.prompt == pytest.approx(CHARACTERS_A_PROMPT_TOKEN * plain.prompt)
 

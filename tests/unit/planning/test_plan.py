@@ -14,7 +14,7 @@ from frugal.config.study import read_study
 from frugal.errors import FrugalError
 from frugal.files import read_json
 from frugal.planning.gpu_memory import PARTS, gpu_memory, memory_lines
-from frugal.planning.study import check_names, plan_study
+from frugal.planning.study import plan_study
 from frugal.planning.text import aligned, totals_text
 from frugal.planning.utilisation import measured_runs
 from frugal.planning.work import START_SECONDS, Work, seconds
@@ -143,19 +143,6 @@ def test_jobs_that_do_not_fit(full_study):
     assert "movie_preference/tuned" in {one.job.name for one in plan.too_large}
     fitting = plan_of(full_study(training=training(per_device_train_batch_size=8)), "h200")
     assert not fitting.too_large
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"base_model": "lama-3-8b"}, r"movie_preference\.base_model: there is no model 'lama-3-8b'; did you mean 'll"),
-        ({"dataset": "movielens-2m"}, r"movie_preference\.dataset: there is no data set 'movielens-2m'; did you mean"),
-    ],
-)
-def test_a_name_that_no_table_has(full_study, changes, message):
-    file = full_study(**changes)
-    with pytest.raises(FrugalError, match=rf"study\.yaml: experiments\.{message}"):
-        check_names(read_study(file), file)
 
 
 # Measured shares

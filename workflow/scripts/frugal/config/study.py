@@ -2,7 +2,7 @@
 
 import copy
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,6 +24,7 @@ from frugal.config.registry import (
     load_datasets,
     load_models,
 )
+from frugal.config.sources import DOCUMENT_FORMATS
 from frugal.config.yaml_files import read_yaml
 from frugal.errors import FrugalError
 from frugal.kinds import BASE, KINDS, RECOMMENDATION, Kind
@@ -175,10 +176,33 @@ def load_study(data: dict[str, Any], file: str) -> Study:
     datasets, models = _tables(settings, file)
     experiments = {name: _load_experiment(data, name, file, datasets) for name in settings.experiments}
     study = Study(settings.study, settings.local_paths, datasets, models, settings.report, experiments)
+    if faults := [f"{file}: {key}: {fault}" for key, fault in _wrong_names(study)]:
+        raise FrugalError("\n".join(faults))
     for experiment in study.of_kind(RECOMMENDATION).values():
         _check_warm_starts(study, experiment, file)
         _check_sizes(data, experiment, file)
     return study
+
+
+def _wrong_names(study: Study) -> Iterator[tuple[str, str]]:
+    """Each key that names a data set or model that no table has, or that its kind cannot read, and what is wrong."""
+    for name, experiment in study.experiments.items():
+        kind, shared = experiment.kind, experiment.shared
+        tables = {"dataset": study.datasets} | ({"base_model": study.models} if kind.has_base_model else {})
+        variants = {f".variants.{variant}": run for variant, run in experiment.runs.items() if variant != BASE}
+        for place, run in {"": shared, **variants}.items():
+            for key, table in tables.items():
+                where, value = f"experiments.{name}{place}.{key}", getattr(run, key)
+                if place and value == getattr(shared, key):
+                    continue
+                if value not in table:
+                    yield where, f"'{value}' is not known{nearest(value, sorted(table), 'known')}"
+                elif key == "dataset" and holds_documents(table[value]) != (kind.reads == "documents"):
+                    wanted = "texts or PDFs" if kind.reads == "documents" else "interactions"
+                    yield where, f"'{value}' does not hold {wanted}"
+    for name in study.local_paths:
+        if name not in study.datasets and name not in study.models:
+            yield f"local_paths.{name}", "no data set or model has this name"
 
 
 def _tables(settings: StudySettings, file: str) -> tuple[dict[str, DatasetEntry], dict[str, ModelEntry]]:
@@ -348,6 +372,11 @@ def overlay(base: dict[str, Any], changes: Any, file: str, prefix: tuple[str, ..
             value = overlay(merged[key], value, file, (*prefix, str(key)))
         merged[key] = value
     return merged
+
+
+def holds_documents(dataset: DatasetEntry) -> bool:
+    """Whether a data set is made of texts or PDFs; the others are interactions."""
+    return dataset.sources[0].format in DOCUMENT_FORMATS
 
 
 def plain(settings: Settings, keys: Iterable[str] | None = None) -> dict[str, Any]:

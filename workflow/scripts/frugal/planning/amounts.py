@@ -120,9 +120,17 @@ def unknown_size(name: str) -> str:
 
 @dataclass(frozen=True)
 class Examples:
-    """Mean tokens of a preference example: of its prompt, of its answer, and of those the ones that the loss is on."""
+    """Mean tokens of a preference example.
+
+    Attributes:
+        prompt: of its prompt.
+        common: of what the prompts of both orders begin with.
+        answer: of its answer.
+        loss: of the answer, those that the loss is on.
+    """
 
     prompt: float
+    common: float
     answer: float
     loss: float
 
@@ -144,10 +152,13 @@ def example_tokens(run: PreferenceRun, vocabulary: int) -> Examples:
         given, share = prompts.comparison(pair, "A"), run.pairs.reasoning_fraction
         plain = prompts.answer(pair, "A", False)
         reasoned = prompts.answer(pair, "A", True) if share else plain
-    asked = len(prompt({"instruction": prompts.instruction(), "input": given})) / each
+    common = prompts.history(pair.history)
+    asked, common = (
+        len(prompt({"instruction": prompts.instruction(), "input": text})) / each for text in (given, common)
+    )
     long, short = len(reasoned) / each + 1, 2.0  # its end token; "Option" and a letter, which alone has a loss
     asked = min(asked, run.model.max_length - long)
-    return Examples(asked, share * long + (1 - share) * short, share * long + (1 - share))
+    return Examples(asked, min(asked, common), share * long + (1 - share) * short, share * long + (1 - share))
 
 
 @dataclass(frozen=True)

@@ -66,16 +66,16 @@ def amounts(study: Study, name: str, variant: str, run: Any, vocabulary: int, ro
         return Amounts(rows, part.train, 1.0, part.validation, read, part.test, batches, *generated)
     each, pairs = example_tokens(run, vocabulary), run.pairs
     examples = pairs.train_examples
-    asked = 2 * (pairs.test_easy_examples + pairs.test_hard_examples)
+    asked = pairs.test_easy_examples + pairs.test_hard_examples  # in both orders, which begin alike
     answers, new = settings.generated_examples, settings.max_new_tokens
     return Amounts(
         rows=examples,
         tokens=examples * (each.prompt + each.answer),
         output_share=each.loss / (each.prompt + each.answer),
         validation=0,
-        read=asked * each.prompt + answers * each.prompt,
-        scored=asked,
-        read_batches=asked / settings.batch_size,
+        read=asked * (2 * each.prompt - each.common) + answers * each.prompt,
+        scored=2 * asked,
+        read_batches=2 * asked / settings.batch_size,
         generated=answers * new,
         generation_steps=math.ceil(answers / settings.batch_size) * new,
     )

@@ -6,10 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from frugal.config.devices import Device
-from frugal.config.errors import nearest
 from frugal.config.study import Study
-from frugal.errors import FrugalError
-from frugal.kinds import BASE, RECOMMENDATION
+from frugal.kinds import RECOMMENDATION
 from frugal.llm.memory.plan import USABLE
 from frugal.planning import language_models, recommenders
 from frugal.planning.schedule import Key, Task, critical_path, device_seconds, side_by_side
@@ -128,29 +126,6 @@ def _planned(job: Job, device: Device, share: Share, price: float | None) -> Pla
         cost=None if price is None else used / 3600 * price,
         fits=None if device.memory_gb is None else job.memory_mb <= USABLE * device.memory_gb * 1024,
     )
-
-
-def check_names(study: Study, file: Path | str) -> None:
-    """Refuse names of data sets and models that no table has.
-
-    Raises:
-        FrugalError: naming ``file``, the key and the nearest known name.
-    """
-    for name, experiment in study.experiments.items():
-        for variant, run in experiment.runs.items():
-            where = f"{file}: experiments.{name}" + ("" if variant == BASE else f".variants.{variant}")
-            if run.dataset not in study.datasets:
-                raise FrugalError(
-                    f"{where}.dataset: there is no data set '{run.dataset}'{_near(run.dataset, study.datasets)}"
-                )
-            if experiment.kind.has_base_model and run.base_model not in study.models:
-                raise FrugalError(
-                    f"{where}.base_model: there is no model '{run.base_model}'{_near(run.base_model, study.models)}"
-                )
-
-
-def _near(name: str, table: Mapping[str, Any]) -> str:
-    return nearest(name, sorted(table), "known")
 
 
 def disk_of_inputs(study: Study) -> tuple[int, list[str]]:

@@ -51,7 +51,7 @@ class Recommender:
         pairs = [Pair(0, history, a, b, "asked") for a, b in combinations(items, 2)]
         prompts = [self._prompt(pair, option) for pair in pairs for option in "AB"]
         batch_size = self.run.evaluation.batch_size
-        scores = choice_log_probabilities(self.model, self.tokenizer, prompts, self.answers, batch_size)
+        scores = choice_log_probabilities(self.model, self.tokenizer, prompts, self.answers, batch_size, alike=2)
         p_a = scores.softmax(-1)[:, 0].view(-1, 2)
         wins = dict.fromkeys(items, 0.0)
         for pair, (first, second) in zip(pairs, p_a.tolist(), strict=True):
