@@ -20,8 +20,9 @@ import pyarrow.parquet as pq
 
 from bench import PEERS, SCRIPTS
 from bench.environments import run_logged
+from frugal.config.base import plain
 from frugal.config.language_modeling import LanguageModelingRun
-from frugal.config.study import dump_yaml, plain
+from frugal.config.study import dump_yaml
 from frugal.errors import FrugalError, run_script
 from frugal.files import atomic_path, read_json, write_json, write_text
 from frugal.kinds import LANGUAGE_MODELING

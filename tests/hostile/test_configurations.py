@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from frugal.config.base import plain
 from frugal.config.registry import load_datasets, load_models
 from frugal.config.sources import UrlSource
-from frugal.config.study import dump_yaml, load_study, plain
+from frugal.config.study import dump_yaml, load_study
 from frugal.config.yaml_files import read_yaml
 
 from .conftest import MARKER, examples, refusal

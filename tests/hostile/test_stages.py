@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from frugal.config.base import plain
 from frugal.config.registry import load_models
-from frugal.config.study import BASE, load_study, plain, resolve
+from frugal.config.study import BASE, load_study, resolve
 from frugal.config.yaml_files import read_yaml
 from frugal.llm.blocks import read_blocks
 from frugal.llm.conversion import prepare_model

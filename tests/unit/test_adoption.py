@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 import adopt_results
-from frugal.config.study import dump_yaml, load_study, plain, read_study
+from frugal.config.base import plain
+from frugal.config.study import dump_yaml, load_study, read_study
 from frugal.errors import FrugalError
 from frugal.files import write_json, write_text
 

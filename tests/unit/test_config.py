@@ -11,10 +11,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from frugal.config.base import plain
 from frugal.config.originals import load_originals
 from frugal.config.registry import load_datasets, load_models
 from frugal.config.schema import json_schema
-from frugal.config.study import dump_yaml, load_study, plain, read_study, resolve
+from frugal.config.study import dump_yaml, load_study, read_study, resolve
 from frugal.config.yaml_files import read_yaml
 from frugal.errors import FrugalError
 from frugal.kinds import BASE, PREFERENCE, RECOMMENDATION

@@ -14,7 +14,8 @@ import prepare_interactions
 import rank_candidates
 import score_preference_baselines
 import write_run_config
-from frugal.config.study import load_study, plain
+from frugal.config.base import plain
+from frugal.config.study import load_study
 from frugal.config.yaml_files import read_yaml
 from frugal.errors import FrugalError
 from frugal.files import read_json

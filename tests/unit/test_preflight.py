@@ -12,8 +12,9 @@ import torch
 
 import check_machine
 from frugal import preflight
+from frugal.config.base import plain
 from frugal.config.registry import load_datasets, load_models
-from frugal.config.study import dump_yaml, plain, resolve
+from frugal.config.study import dump_yaml, resolve
 from frugal.config.yaml_files import read_yaml
 from frugal.errors import FrugalError
 from frugal.preflight import GPU, Finding, Machine, as_table, built_for, demand, gpu_findings, look_at_gpus

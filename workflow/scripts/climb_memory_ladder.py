@@ -17,9 +17,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from frugal.config.base import plain
 from frugal.config.errors import validate
 from frugal.config.language_modeling import LadderSettings, LanguageModelingRun
-from frugal.config.study import plain
 from frugal.errors import FrugalError, run_script
 from frugal.files import read_json, sha256_file, sha256_tree, write_json
 from frugal.fingerprint import code_hash, fingerprint

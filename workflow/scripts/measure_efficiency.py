@@ -10,9 +10,9 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from frugal.config.base import plain
 from frugal.config.errors import validate
 from frugal.config.recommendation import EPOCH_SAMPLES, EfficiencySettings, RecommendationRun
-from frugal.config.study import plain
 from frugal.errors import FrugalError, first_line, run_script
 from frugal.files import write_json
 from frugal.run.gpus import resolve_gpus

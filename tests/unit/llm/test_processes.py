@@ -8,8 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from frugal.config.base import plain
 from frugal.config.language_modeling import LanguageModelingRun
-from frugal.config.study import dump_yaml, plain
+from frugal.config.study import dump_yaml
 from frugal.files import read_json
 
 SCRIPTS = Path(__file__).parents[3] / "workflow" / "scripts"

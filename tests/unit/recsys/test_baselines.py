@@ -8,9 +8,10 @@ import pandas as pd
 import pytest
 
 import score_recommender_baselines
+from frugal.config.base import plain
 from frugal.config.recommendation import BASELINES, RecommendationRun
 from frugal.config.registry import DATASETS_FILE, load_datasets
-from frugal.config.study import dump_yaml, plain
+from frugal.config.study import dump_yaml
 from frugal.data.interactions.preparation import prepare
 from frugal.files import read_json
 from frugal.kinds import RECOMMENDATION

@@ -8,6 +8,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
+from frugal.config.base import plain
 from frugal.config.recommendation import (
     AdapterSettings,
     LossSettings,
@@ -15,7 +16,7 @@ from frugal.config.recommendation import (
     RecommendationRun,
     WarmStartSettings,
 )
-from frugal.config.study import plain, resolve
+from frugal.config.study import resolve
 from frugal.fingerprint import settings_hash
 from frugal.recsys.configuration import BERT4RecConfig, RecommenderConfig, SASRecConfig, SSEPTConfig
 

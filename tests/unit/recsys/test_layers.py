@@ -7,8 +7,8 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from frugal.config.base import plain
 from frugal.config.recommendation import AdapterSettings, ModelSettings, RecommendationRun
-from frugal.config.study import plain
 from frugal.errors import FrugalError
 from frugal.recsys import memory
 from frugal.recsys.adapters import add_adapter, trainable_counts

@@ -15,8 +15,9 @@ import pytest
 import torch
 
 import recommend
+from frugal.config.base import plain
 from frugal.config.recommendation import RecommendationRun
-from frugal.config.study import dump_yaml, plain
+from frugal.config.study import dump_yaml
 from frugal.errors import FrugalError
 from frugal.files import write_json
 from frugal.recsys.adapters import add_adapter, save_trained

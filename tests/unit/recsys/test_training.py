@@ -11,8 +11,9 @@ import pytest
 import torch
 from transformers import TrainerCallback
 
+from frugal.config.base import plain
 from frugal.config.recommendation import EvaluationSettings, RecommendationRun
-from frugal.config.study import dump_yaml, plain
+from frugal.config.study import dump_yaml
 from frugal.errors import FrugalError
 from frugal.recsys.histories import Histories, leave_one_out
 from frugal.recsys.losses import SampledSoftmax

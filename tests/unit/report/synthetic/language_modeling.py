@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from frugal.config.base import plain
 from frugal.config.language_modeling import LanguageModelingRun
-from frugal.config.study import Experiment, dump_yaml, plain
+from frugal.config.study import Experiment, dump_yaml
 from frugal.files import write_json
 
 from . import HARDWARE, HOSTILE

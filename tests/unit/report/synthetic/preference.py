@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from frugal.config.study import Experiment, dump_yaml, plain
+from frugal.config.base import plain
+from frugal.config.study import Experiment, dump_yaml
 from frugal.preference.metrics import metrics_with_intervals
 
 from . import HARDWARE, HOSTILE

@@ -1,5 +1,6 @@
 """The common base of every configuration model, and the keys that experiments of all kinds have."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -39,3 +40,14 @@ class ExperimentSettings(Settings):
     variants: dict[str, dict[str, Any]] = Field(
         {"tuned": {}}, min_length=1, description="Name of a run: the keys in which it differs from the above."
     )
+
+
+def plain(settings: Settings, keys: Iterable[str] | None = None) -> dict[str, Any]:
+    """Resolved settings as plain values; of ``keys`` and the kind only where keys are given.
+
+    A key may be one of a section, `section.key`; at most one of each section.
+    """
+    if keys is None:
+        return settings.model_dump(mode="json")
+    parts = (key.partition(".") for key in ("kind", *keys))
+    return settings.model_dump(mode="json", include={first: {one} if one else True for first, _, one in parts})

@@ -2,7 +2,7 @@
 
 import copy
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -377,17 +377,6 @@ def overlay(base: dict[str, Any], changes: Any, file: str, prefix: tuple[str, ..
 def holds_documents(dataset: DatasetEntry) -> bool:
     """Whether a data set is made of texts or PDFs; the others are interactions."""
     return dataset.sources[0].format in DOCUMENT_FORMATS
-
-
-def plain(settings: Settings, keys: Iterable[str] | None = None) -> dict[str, Any]:
-    """Resolved settings as plain values; of ``keys`` and the kind only where keys are given.
-
-    A key may be one of a section, `section.key`; at most one of each section.
-    """
-    if keys is None:
-        return settings.model_dump(mode="json")
-    parts = (key.partition(".") for key in ("kind", *keys))
-    return settings.model_dump(mode="json", include={first: {one} if one else True for first, _, one in parts})
 
 
 def dump_yaml(settings: dict[str, Any]) -> str:

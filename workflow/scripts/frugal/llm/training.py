@@ -15,8 +15,8 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from frugal.config.base import plain
 from frugal.config.llm import AdapterRun
-from frugal.config.study import plain
 from frugal.errors import FrugalError
 from frugal.files import atomic_path, exclusive, read_json, sha256_file, sha256_tree, write_json, write_text
 from frugal.fingerprint import fingerprint

@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback
 
+from frugal.config.base import plain
 from frugal.config.recommendation import LossSettings, ModelSettings, RecommendationRun
-from frugal.config.study import plain
 from frugal.errors import FrugalError
 from frugal.files import atomic_path, exclusive, sha256_tree, write_json, write_text
 from frugal.fingerprint import fingerprint

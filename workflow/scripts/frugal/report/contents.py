@@ -8,9 +8,10 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
+from frugal.config.base import plain
 from frugal.config.registry import DatasetEntry
 from frugal.config.sources import source_kind
-from frugal.config.study import Experiment, Study, plain
+from frugal.config.study import Experiment, Study
 from frugal.kinds import BASE, KINDS, LANGUAGE_MODELING, PREFERENCE, Kind
 
 TABLE_FORMATS = ("csv", "md", "tex")
