@@ -130,6 +130,9 @@ def test_gpus_that_no_training_takes_do_not_count():
     found = findings(Machine((HOPPER, small), BUILT), RUNS)
     assert found["GPUs"].found == "NVIDIA H200, NVIDIA T400"
     assert not [finding.fault for finding in found.values() if finding.fault]
+    taken = GPU("NVIDIA H200", (9, 0), 2000, 143000)  # by another study; trainings take the other one
+    found = findings(Machine((taken, HOPPER), BUILT), RUNS)
+    assert not [finding.fault for finding in found.values() if finding.fault]
 
 
 def test_a_recommender_of_430_million_weights_needs_some_20_gb():

@@ -19,13 +19,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from frugal.data.lines import numbered_lines
+from frugal.data.lines import numbered_lines, until_reader_ends
 from frugal.data.prepared import read_items
 from frugal.errors import FrugalError, run_script
 from frugal.kinds import PREFERENCE, RECOMMENDATION
 from frugal.preference.items import Items
 from frugal.run.device import resolve_compute_dtype
-from frugal.run.hardware import choose_device, keep_freed_memory
+from frugal.run.hardware import choose_any_device, keep_freed_memory
 from frugal.run.libraries import hide_bitsandbytes
 from frugal.run.outputs import load_run
 
@@ -50,7 +50,7 @@ def main() -> int:
         raise FrugalError(f"{args.run}: trained to name the next title, not to compare two; use another run")
     items = Items(_read_items(args.data / "prepared" / run.dataset / "items.parquet"), run.items.attribute is not None)
     hide_bitsandbytes(run.model.quantization)
-    device = choose_device(min(1, run.training.gpus))  # before the libraries, which use CUDA as they are imported
+    device = choose_any_device(min(1, run.training.gpus))  # before the libraries, which use CUDA as they are imported
 
     from frugal.llm.adapter_check import check_adapter
     from frugal.llm.loading import (
@@ -84,13 +84,14 @@ def _read_items(path: Path) -> pd.DataFrame:
 def answer_requests(recommender, source: str) -> int:
     """Answer JSON lines with JSON lines; a request at fault gets its error and the rest goes on."""
     failed = 0
-    for number, line in numbered_lines(source):
-        try:
-            answer = recommender.recommend(*parse_request(line))
-        except FrugalError as error:
-            answer = {"error": f"line {number}: {error}"}
-        failed += "error" in answer
-        print(json.dumps(answer, ensure_ascii=False), flush=True)
+    with until_reader_ends():
+        for number, line in numbered_lines(source):
+            try:
+                answer = recommender.recommend(*parse_request(line))
+            except FrugalError as error:
+                answer = {"error": f"line {number}: {error}"}
+            failed += "error" in answer
+            print(json.dumps(answer, ensure_ascii=False), flush=True)
     return 1 if failed else 0
 
 

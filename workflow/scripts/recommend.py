@@ -66,8 +66,14 @@ def main() -> None:
         parser.error("--top and --batch-size are 1 or more")
     if not all("=" in field for field in args.fields):
         parser.error("--fields takes ROLE=NAME, such as user=who item=what")
-    if args.histories and args.histories == args.output != STANDARD:
-        parser.error("--output would replace the histories: give it another name")
+    for option in ("histories", "allow", "deny"):
+        file = getattr(args, option)
+        if file and args.output != STANDARD and Path(file).resolve() == Path(args.output).resolve():
+            parser.error(f"--output would replace the file of --{option}: give it another name")
+    if args.fields and not args.histories:
+        parser.error("--fields names columns of --histories")
+    if args.neighbours is not None and (args.allow or args.deny or args.keep is not None):
+        parser.error("--neighbours are of the whole catalogue, and take no list of items and no history")
     run = load_settings(args.run)
     hide_unused(run.adapter.method)
     keep_freed_memory()

@@ -41,6 +41,8 @@ def test_of_a_language_model(tied):
         ("ssept", {"user_embedding_size": 8}),
         ("bert4rec", {}),
         ("bert4rec", {"output_projection": False}),
+        ("sasrec", {"layers": "ligr"}),
+        ("sasrec", {"layers": "hstu", "positions": "relative"}),
     ],
 )
 @pytest.mark.parametrize("trainable", [True, False])

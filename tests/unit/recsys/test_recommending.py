@@ -374,6 +374,20 @@ def test_what_is_no_finished_recommender(finished, make_run):
         finished.ask("--histories", record)
 
 
+def test_options_that_would_be_ignored_or_replace_what_is_read(finished, monkeypatch, capsys):
+    record = finished.write({"history": ["10"]})
+    monkeypatch.chdir(finished.root)
+    for options, words in {
+        ("--histories", record, "--output", "./histories.jsonl"): "would replace the file of --histories",
+        ("--histories", record, "--deny", "list.jsonl", "--output", "list.jsonl"): "would replace the file of --deny",
+        ("--neighbours", "--deny", "list.jsonl"): "--neighbours are of the whole catalogue",
+        ("--users", "ann", "--fields", "user=who"): "--fields names columns of --histories",
+    }.items():
+        with pytest.raises(SystemExit):
+            finished.ask(*options)
+        assert words in capsys.readouterr().err
+
+
 def test_scores_that_are_no_numbers(finished, monkeypatch):
     monkeypatch.setattr(Recommender, "score", lambda *_: torch.full((1, 7), torch.nan))
     with pytest.raises(FrugalError, match="scores contain NaN"):

@@ -79,6 +79,10 @@ def test_rows_of_interactions(read):
         ("user,item,time\nann,a,1\nann,b,soon\n", "line 3: timestamp is neither a number nor ISO 8601"),
         ("user,item,time\nann,a,1\nann,b,2024-01-01\n", "line 2: the times of the user 'ann' are not written in one"),
         ("who,item\nann,a\n", r"no column has a usual name for the user; its columns are who, item.*--fields user="),
+        (
+            "user,podcast\nann,a\n",
+            r"no column has a usual name for the item; its columns are user, podcast. Name it",
+        ),
         (b"user,item\nann,a\nann,\xff\n", r"line 3: not in the encoding utf-8"),
         ("user,item\n", "holds no histories"),
         ("", "the file is empty"),
@@ -103,6 +107,7 @@ def test_parquet(read):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
+        ({"user": [1], "basket": [["a"]]}, "no column has a usual name for the item; its columns are user, basket. Na"),
         ({"user": [1, 1], "history": [["a"], None]}, "row 2: the history must be a list of item ids, got nothing"),
         ({"user": [1, 1], "history": [["a"], [None]]}, "row 2: the item id must be a text or a whole number, got noth"),
         ({"user": [1, 1], "item": ["a", None]}, "row 2: the item id must be"),
@@ -123,6 +128,8 @@ def test_files_of_another_kind_and_wrong_fields(read, tmp_path):
             list(read_requests(str(tmp_path / "absent" / name)))
     with pytest.raises(FrugalError, match=r"there is no role 'usr'; did you mean 'user'\?"):
         read("x.csv", "user,item\n", {"usr": "who"})
+    with pytest.raises(FrugalError, match=r"x\.csv: a \.csv file has one item in each row: --fields item="):
+        read("x.csv", "user,history\nann,a\n", {"user": "user", "history": "history"})
     with pytest.raises(FrugalError, match=r"x\.csv: has no column 'usre' for the user; did you mean 'user'\?"):
         read("x.csv", "user,item\n", {"user": "usre"})
 

@@ -24,6 +24,7 @@ SCRIPTS = Path("workflow/scripts")
 #: Where a device is chosen and libraries are imported.
 CHOOSING = ["frugal/llm/training.py", "frugal/recsys/command.py", "measure_memory.py", "measure_efficiency.py"]
 CHOOSING += ["evaluate_language_model.py", "evaluate_preference.py", "evaluate_recommender.py", "rank_candidates.py"]
+CHOOSING += ["frugal/recsys/recommending.py"]
 
 
 @pytest.fixture(autouse=True)
@@ -227,6 +228,16 @@ def test_cuda_that_was_used_too_early_is_noticed(cuda, monkeypatch):
         hardware.choose_device(1)
 
 
+def test_a_finished_model_is_asked_without_a_gpu(cuda, monkeypatch, capsys):
+    monkeypatch.setenv(VISIBLE, "0")
+    assert hardware.choose_any_device(1) == "cuda:0"
+    assert hardware.choose_any_device(0) == "cpu"
+    assert capsys.readouterr().err == ""
+    monkeypatch.setenv(VISIBLE, "")
+    assert hardware.choose_any_device(1) == "cpu"
+    assert "CUDA_VISIBLE_DEVICES hides all GPUs: the CPU computes the answers" in capsys.readouterr().err
+
+
 def test_too_few_gpus(cuda, monkeypatch):
     monkeypatch.setenv(VISIBLE, "0")
     with pytest.raises(FrugalError, match=r"training\.gpus is 2, but 1 GPU is visible here"):
@@ -238,8 +249,10 @@ def test_the_device_is_chosen_before_libraries_are_imported(script):
     tree = ast.parse((SCRIPTS / script).read_text(encoding="utf-8"))
     functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
     nodes = [node for function in functions for node in ast.walk(function)]
-    chosen = [n.lineno for n in nodes if isinstance(n, ast.Call) and getattr(n.func, "id", "") == "choose_device"]
+    calls = [(n.lineno, getattr(n.func, "id", "")) for n in nodes if isinstance(n, ast.Call)]
+    chosen = [line for line, name in calls if name in ("choose_device", "choose_any_device")]
     imported = [n.lineno for n in nodes if isinstance(n, ast.Import | ast.ImportFrom)]
+    imported += [line for line, name in calls if name == "load_trained"]  # which imports PEFT
     function = next(f for f in functions if f.lineno < chosen[0] <= f.end_lineno)
     assert chosen[0] < min(line for line in imported if function.lineno < line <= function.end_lineno)
 

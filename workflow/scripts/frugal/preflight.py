@@ -130,7 +130,8 @@ def gpu_findings(
         fault = f"training.gpus is up to {most} for {asking}, but {there}: {_instead(runs.values())}"
         return [Finding("GPUs", str(most), found, fault)]
     findings = [Finding("GPUs", str(most), found)]
-    machine = replace(machine, gpus=machine.gpus[:most])  # trainings take the first that they see
+    # Trainings take those that no other job holds, which are likely the emptiest.
+    machine = replace(machine, gpus=tuple(sorted(machine.gpus, key=lambda gpu: -gpu.free_mb)[:most]))
     least = min(gpu.capability for gpu in machine.gpus)
     findings.append(_capability(least, machine.architectures))
     findings += _bfloat16(runs, least)

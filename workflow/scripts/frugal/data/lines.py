@@ -1,8 +1,9 @@
 """Lines of text that a script is handed: a file, or the standard input."""
 
+import os
 import sys
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 
 from frugal.errors import FrugalError
 
@@ -30,3 +31,13 @@ def numbered_lines(source: str) -> Iterator[tuple[int, str]]:
         raise FrugalError(f"{source}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise FrugalError(f"{source}, after line {number}: not UTF-8; save it as UTF-8") from None
+
+
+@contextmanager
+def until_reader_ends() -> Iterator[None]:
+    """Within it, lines go to the standard output until its reader, such as `head`, has seen enough."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:  # Python would flush again at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -106,7 +106,8 @@ def train_for_measurement(
     timed = blocks[first * batch : steps * batch]
     seconds = clock.times[-1] - clock.times[first]
     tokens = sum(len(block["input_ids"]) for block in timed)
-    peak_rss = peak_rss_mb()  # before the matmul peak is measured, which takes memory too
+    # Before the matmul peak is measured, which takes memory too.
+    peak_rss, peak_device = peak_rss_mb(), peak_device_mb()
     base = trainer.model.get_base_model() if method == "lora" else trainer.model
     flops = training_flops(base, tokens, count_loss_tokens(timed), method == "full")
     peak_flops = native_peak_flops(run.model.compute_dtype, device)
@@ -118,6 +119,6 @@ def train_for_measurement(
         **parameter_counts(trainer.model),
         "adapter_mb": adapter_mb(trainer.model),
         "peak_rss_mb": round(peak_rss, 1),
-        "peak_device_mb": peak_device_mb(),
+        "peak_device_mb": peak_device,
         "matmul_peak_share": round(flops / seconds / peak_flops, 4),
     }

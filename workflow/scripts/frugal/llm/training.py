@@ -240,6 +240,8 @@ def train_adapter(
     eval_losses = [entry["eval_loss"] for entry in history if "eval_loss" in entry]
     seconds = progress.seconds
     training_seconds = seconds - sum(entry.get("eval_runtime", 0) for entry in history)
+    # Before the matmul peak is measured, which takes memory too.
+    peak_rss, peak_device = peak_rss_mb(), peak_device_mb()
     loss_share = sum(loss_tokens) / sum(len(row["input_ids"]) for row in rows)
     peak_flops = native_peak_flops(run.model.compute_dtype, "cpu" if training.gpus == 0 else "cuda")
     base, processes = trainer.model.get_base_model(), trainer.args.world_size
@@ -260,8 +262,8 @@ def train_adapter(
         "per_device_train_batch_size": training.per_device_train_batch_size,
         "gradient_accumulation_steps": training.gradient_accumulation_steps,
         "effective_batch_size": trainer.args.train_batch_size * training.gradient_accumulation_steps * processes,
-        "peak_rss_mb": round(peak_rss_mb(), 1),
-        "peak_device_mb": peak_device_mb(),
+        "peak_rss_mb": round(peak_rss, 1),
+        "peak_device_mb": peak_device,
         "matmul_peak_share": round(flops / training_seconds / peak_flops, 4),
         "final_loss": losses[-1],
         "final_eval_loss": eval_losses[-1] if eval_losses else None,

@@ -1,4 +1,5 @@
-"""How much there is to train on and to evaluate: counts of prepared data, else of public data sets, as they are known.
+"""How much there is to train on and to evaluate: counts of prepared blocks, else of public
+data sets as they are known, else of prepared data.
 
 Nothing is downloaded or tokenised. Prepared blocks have exact counts of tokens; of a prepared or public data set there
 are the characters, which make tokens by `CHARACTERS_A_TOKEN`.

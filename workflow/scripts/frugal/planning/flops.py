@@ -50,8 +50,13 @@ def recommender_flops(
         passes: 1 forward, 2 with the gradients of inputs, 3 with those of the weights too.
     """
     width, inner = model.width, model.intermediate_size
-    everywhere = model.num_hidden_layers * (4 * width**2 + 2 * width * inner)
-    at_targets = width * (width + 2 * inner)
+    # A layer's weights in matmuls, and those of them that come after attention.
+    everywhere, at_targets = {
+        "transformer": (4 * width**2 + 2 * width * inner, width**2 + 2 * width * inner),
+        "ligr": (6 * width**2 + 3 * width * inner, 3 * width**2 + 3 * width * inner),
+        "hstu": (5 * width**2, width**2),
+    }[model.layers]
+    everywhere *= model.num_hidden_layers
     weights = positions * (everywhere - at_targets) + targets * at_targets
     bert4rec = model.architecture == "bert4rec"
     attention = 4 * width * mean_length * (1 if bert4rec else 0.5) * model.num_hidden_layers

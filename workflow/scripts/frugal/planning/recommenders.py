@@ -71,7 +71,8 @@ def training_work(
     Early stopping may end it sooner.
     """
     settings, model = run.training, run.model
-    scored = run.loss.negatives + 1 if run.loss.name == "sampled_softmax" else items
+    negatives = memory.compared(run)
+    scored = items if negatives is None else negatives + 1
     epochs = float(settings.num_train_epochs)
     batches = max(1.0, counts.rows / (settings.per_device_train_batch_size * devices))
     if settings.max_steps > 0:
@@ -100,7 +101,7 @@ def training(
     devices = run.training.gpus * run.training.nodes if gpu else min(run.training.threads, cores)
     mb = memory.training_mb(run, data)
     if gpu:
-        negatives = run.loss.negatives if run.loss.name == "sampled_softmax" else None
+        negatives = memory.compared(run)
         batch = run.training.per_device_train_batch_size
         step = memory.training_bytes(run.model, run.adapter, negatives, batch, data.items, data.users)
         logits = min(GPU_LOGITS, batch * run.model.max_length * data.items) if negatives is None else 0

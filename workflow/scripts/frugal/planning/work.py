@@ -129,7 +129,8 @@ def on_device(run: Any, device: Device) -> Any:
 
 
 def family(run: Any) -> str:
-    """What runs have in common that reach a like share of the peak: architecture, and an adapter of a recommender."""
+    """What runs that reach a like share of the peak have in common: of a recommender architecture, layers, adapter."""
     if hasattr(run, "base_model"):
         return "decoder"
-    return run.model.architecture + (f"+{run.adapter.method}" if run.adapter.method != "none" else "")
+    layers = f"+{run.model.layers}" if run.model.layers != "transformer" else ""
+    return run.model.architecture + layers + (f"+{run.adapter.method}" if run.adapter.method != "none" else "")

@@ -72,7 +72,7 @@ def load_trained(folder: Path, settings: AdapterSettings, backbone: Path | None 
     from peft import PeftModel
 
     with blaming(folder, f"holds no adapter that fits {backbone}"):
-        adapted = PeftModel.from_pretrained(model, folder)
+        adapted = PeftModel.from_pretrained(model, folder, torch_device="cpu")
     return unwrap(_leave_casting_to_autocast(adapted)).eval()
 
 

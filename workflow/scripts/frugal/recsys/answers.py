@@ -2,14 +2,13 @@
 
 import csv
 import json
-import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from frugal.data.lines import STANDARD
+from frugal.data.lines import STANDARD, until_reader_ends
 from frugal.errors import FrugalError
 from frugal.files import atomic_path
 from frugal.recsys.recommending import REASONS, Answer
@@ -103,11 +102,8 @@ def _named(item: str, titles: Mapping[str, str]) -> dict[str, str]:
 @contextmanager
 def _opened(output: str) -> Iterator[tuple[TextIO, str]]:
     if output == STANDARD:
-        try:
+        with until_reader_ends():
             yield sys.stdout, "jsonl"
-            sys.stdout.flush()
-        except BrokenPipeError:  # the reader, such as `head`, has seen enough; and Python would flush at its end
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return
     form = FORMATS.get(Path(output).suffix.lower())
     if form is None:

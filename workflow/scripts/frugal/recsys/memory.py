@@ -33,7 +33,7 @@ SCORES = 2**25
 KEPT = {"transformer": (13, 2), "ligr": (17, 4), "hstu": (19, 0)}
 RANKED = {"transformer": (6, 2), "ligr": (8, 4), "hstu": (10, 0)}
 #: MB of a process that has imported torch and transformers and trained a tiny model; and what PEFT adds.
-PROCESS_MB = 500
+PROCESS_MB = 550
 PEFT_MB = 60
 #: MB of one that fits baselines: SciPy, pandas, and torch for the ranking.
 BASELINES_MB = 410
@@ -177,6 +177,13 @@ def history_bytes(run: RecommendationRun, data: DataShape) -> float:
     return (HISTORY_BYTES + TIMES_BYTES * run.data.times) * data.interactions * run.data.fraction
 
 
+def compared(run: RecommendationRun) -> int | None:
+    """The number of items that a target is compared with at once; None: the whole catalogue."""
+    if run.loss.name == "in_batch_softmax":  # from the targets of the batch, however many are asked for
+        return min(run.loss.negatives, run.training.per_device_train_batch_size * run.model.max_length)
+    return run.loss.compared
+
+
 def training_mb(run: RecommendationRun, data: DataShape) -> float:
     """MB (2^20 bytes) of one seed's training, all of its processes together."""
     training, model = run.training, run.model
@@ -184,7 +191,7 @@ def training_mb(run: RecommendationRun, data: DataShape) -> float:
     if training.gpus:
         return training.gpus * (CUDA_HOST_MB + (history + 2 * FLOAT * weights(model, data.items, data.users)) / MB)
     batch = training.per_device_train_batch_size
-    step = training_bytes(model, run.adapter, run.loss.compared, batch, data.items, data.users)
+    step = training_bytes(model, run.adapter, compared(run), batch, data.items, data.users)
     ranked = FLOAT * 4 * weights(model, data.items, data.users)
     ranked += ranking_bytes(model, run.evaluation.batch_size, data.items)
     compiling = COMPILING_MB if training.torch_compile else 0
@@ -199,11 +206,11 @@ def device_mb(run: RecommendationRun, data: DataShape) -> float:
     """
     training, model = run.training, run.model
     number, of_loss = (4 if precision == "float32" else 2 for precision in (training.precision, run.loss.precision))
-    negatives = run.loss.negatives if run.loss.name == "sampled_softmax" else None
+    negatives = compared(run)
     batch = training.per_device_train_batch_size
     whole = weights(model, data.items, data.users)
     states = FLOAT * (4 * whole if run.adapter.method == "none" else whole + 4 * adapter_weights(model, run.adapter))
-    step = training_bytes(model, run.adapter, 1, batch, data.items, data.users) - states
+    step = training_bytes(model, run.adapter, negatives or 1, batch, data.items, data.users) - states
     loss = 0 if negatives else of_loss * 2 * min(GPU_CHUNK_LOGITS, batch * model.max_length * data.items)
     gradient = 0 if negatives else FLOAT * 2 * data.items * model.hidden_size
     ranked = ranking_bytes(model, run.evaluation.batch_size, data.items)

@@ -19,7 +19,7 @@ from frugal.recsys.finished_run import keeps_history, model_folder
 from frugal.recsys.known_users import KnownUsers
 from frugal.recsys.modeling import SSEPT, Recommender
 from frugal.recsys.requests import Request
-from frugal.run.hardware import choose_device
+from frugal.run.hardware import choose_any_device
 
 #: Scores that are held at once: 128 MB, and some copies.
 SCORES = 2**25
@@ -71,12 +71,13 @@ def load_finished(folder: Path, run: RecommendationRun, seed: int | None = None)
         FrugalError: the run has no such seed or is not finished, or its model cannot be read.
     """
     path, backbone = model_folder(folder, run, run.seeds[0] if seed is None else seed)
+    device = choose_any_device(min(1, run.training.gpus))  # before PEFT, which would load to the first GPU
     model, catalogue = load_trained(path, run.adapter, backbone), read_catalogue(path)
     if catalogue is None or len(catalogue.items) != model.config.item_count:
         raise FrugalError(
             f"{path}: has no {CATALOGUE} with the ids of its {model.config.item_count} items; train the run again"
         )
-    return model.to(choose_device(min(1, run.training.gpus))), catalogue
+    return model.to(device), catalogue
 
 
 class TopItems:

@@ -165,6 +165,13 @@ def _chosen(path: Path, names: list[str], given: Mapping[str, str], roles: Itera
             f"{path}: no column has a usual name for the user; its columns are {', '.join(names)[:200]}. Name them: "
             "--fields user=... item=..."
         )
+    if HISTORY in given and HISTORY not in roles:
+        raise FrugalError(f"{path}: a {path.suffix} file has one item in each row: --fields item=...")
+    if not {"item", HISTORY} & found.keys() & set(roles) and len(names) > 1:
+        raise FrugalError(
+            f"{path}: no column has a usual name for the item; its columns are {', '.join(names)[:200]}. Name it: "
+            f"--fields item=...; a file with the column {found['user']} alone asks for users of the training data"
+        )
     return {role: found[role] for role in roles if role in found}
 
 

@@ -1,10 +1,12 @@
 """The training record of a recommender: speed, memory, share of the matmul peak; and its history."""
 
+from math import inf
 from typing import Any
 
 import torch
 
 from frugal.recsys.adapters import trainable_counts, unwrap
+from frugal.recsys.losses import InBatchSoftmax
 from frugal.recsys.modeling import Recommender
 from frugal.recsys.trainer import CRITERION, RecommenderTrainer
 from frugal.run.checkpoints import Progress, write_history
@@ -17,6 +19,8 @@ HISTORY += ["rss_mb", "device_mb", "device_utilization"]
 
 def training_record(trainer: RecommenderTrainer, progress: Progress, seed: int, steps_per_epoch: int) -> dict[str, Any]:
     """The content of training.json of a finished run."""
+    # Before the matmul peak is measured, which takes memory too.
+    peak_rss, peak_device = peak_rss_mb(), peak_device_mb()
     state, training, model = trainer.state, trainer.args, unwrap(trainer.model)
     batches, history = trainer.batches, state.log_history
     evaluating = sum(entry.get("eval_seconds", 0) for entry in history)
@@ -27,8 +31,9 @@ def training_record(trainer: RecommenderTrainer, progress: Progress, seed: int, 
     device = "cpu" if training.use_cpu else "cuda"
     dtype = "bfloat16" if training.bf16 else "float16" if training.fp16 else "float32"
     loss_dtype = str(model.loss_dtype).removeprefix("torch.")
+    in_batch = targets / (state.global_step * training.gradient_accumulation_steps * training.world_size)
     flops = training_flops(
-        model, epochs * batches.positions, targets, batches.mean_length, trainable=counts["trainable_share"] == 1
+        model, epochs * batches.positions, targets, batches.mean_length, counts["trainable_share"] == 1, in_batch
     )
     share = matmul_share(flops, seconds, dtype, loss_dtype, device)
     return {
@@ -44,8 +49,8 @@ def training_record(trainer: RecommenderTrainer, progress: Progress, seed: int, 
         "target_positions_per_second": round(targets / seconds, 1),
         **model.parameter_counts(),
         **counts,
-        "peak_rss_mb": round(peak_rss_mb(), 1),
-        "peak_device_mb": peak_device_mb(),
+        "peak_rss_mb": round(peak_rss, 1),
+        "peak_device_mb": peak_device,
         "device": device,
         "compute_dtype": dtype,
         "loss_precision": loss_dtype,
@@ -58,7 +63,7 @@ def training_record(trainer: RecommenderTrainer, progress: Progress, seed: int, 
 
 
 def training_flops(
-    model: Recommender, positions: float, targets: float, mean_length: float, trainable: bool
+    model: Recommender, positions: float, targets: float, mean_length: float, trainable: bool, in_batch: float = inf
 ) -> dict[str, float]:
     """Floating-point operations of training on ``positions`` positions, without padding: of the blocks, of the loss.
 
@@ -71,6 +76,7 @@ def training_flops(
         targets: the number of positions that contribute to the loss.
         mean_length: positions of a sequence.
         trainable: whether all weights are trained.
+        in_batch: targets of a batch; an in-batch softmax compares with no more.
     """
     config = model.config
     everywhere = sum(module.weight.numel() for module in model.blocks.modules() if isinstance(module, torch.nn.Linear))
@@ -79,7 +85,10 @@ def training_flops(
     weights = positions * (everywhere - at_targets) + targets * at_targets
     pairs = mean_length * (0.5 if config.causal else 1)
     attention = 4 * config.width * pairs * config.num_hidden_layers
-    items = config.item_count if model.criterion.negatives is None else model.criterion.negatives + 1
+    negatives = model.criterion.negatives
+    if isinstance(model.criterion, InBatchSoftmax):
+        negatives = min(negatives, in_batch)
+    items = config.item_count if negatives is None else negatives + 1
     output = config.hidden_size * items + (config.width**2 if getattr(config, "output_projection", False) else 0)
     passes = 3 if trainable else 2
     return {"blocks": 2 * weights * passes + positions * attention * 3, "loss": targets * 2 * output * passes}

@@ -4,6 +4,7 @@ import ctypes
 import os
 import platform
 import resource
+import sys
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 from frugal.errors import FrugalError
 from frugal.run.commit import workflow_commit
 from frugal.run.device import cpu_capabilities
-from frugal.run.gpus import VISIBLE, reserve
+from frugal.run.gpus import VISIBLE, gpu_problem, reserve
 from frugal.run.resources import memory_limit_mb, usable_cores
 from frugal.run.warm_up import warm_up
 
@@ -155,6 +156,14 @@ def choose_device(gpus: int) -> str:
             f"use, such as {VISIBLE}={os.environ[VISIBLE]}, and run it again"
         )
     return f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
+
+
+def choose_any_device(gpus: int) -> str:
+    """As `choose_device`, to ask a finished model: on the CPU where no GPU is usable, whatever it was trained on."""
+    if gpus and (problem := gpu_problem()):
+        print(f"trained on a GPU; {problem}: the CPU computes the answers", file=sys.stderr)
+        gpus = 0
+    return choose_device(gpus)
 
 
 def memory_in_use() -> dict[str, float]:
