@@ -25,6 +25,8 @@ INTERACTION_NAMES = {
     "rating": "rating ratings stars score overall",
     "timestamp": "timestamp time unixreviewtime ts datetime date createdat when",
 }
+#: Usual names of a column of event types. It is not guessed: which types to keep is the user's choice.
+EVENT_NAMES = {"event": "event eventtype eventname action actiontype behavior behaviour behaviortype interactiontype"}
 ITEM_NAMES = {
     "item": f"{INTERACTION_NAMES['item']} id",
     "title": "title name itemtitle itemname movietitle producttitle booktitle",
@@ -104,6 +106,11 @@ def _interactions(
     names, _, row = headers[ratings]
     chosen = _columns(ratings, names, columns)
     notes = _time_notes(ratings, chosen, names, row)
+    if event := guess(names, EVENT_NAMES).get("event"):
+        notes.append(
+            f"The column {event!r} may hold event types: rows of all types are taken. To keep some, add it to the "
+            f"columns (event: {event}) and name them (events: [purchase]), see docs/how-to/own-data.md."
+        )
     source: dict[str, Any] = {
         "path": str(data),
         "format": "parquet" if ratings.suffix.lower() == ".parquet" else "csv",

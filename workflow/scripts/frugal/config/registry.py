@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from frugal.config.base import Settings
 from frugal.config.errors import nearest, parse_settings, validate
@@ -38,6 +38,11 @@ class DatasetEntry(Entry):
     sources: tuple[UrlSource | UrlsSource | PackageSource | PathSource, ...] = Field(min_length=1)
     items: ItemWords = Field(ItemWords(), description="What an item and its attribute are called.")
     rating_range: tuple[float, float] | None = None
+    events: tuple[str, ...] | None = Field(
+        None,
+        min_length=1,
+        description="The event types to keep, such as purchase, of the column 'event'; rows of others are left out.",
+    )
     min_interactions: PositiveInt | None = Field(
         None,
         description="k of the k-core: users and items with fewer interactions are removed until none is left.",
@@ -72,6 +77,25 @@ class DatasetEntry(Entry):
     def _ordered_range(self) -> "DatasetEntry":
         if self.rating_range and not self.rating_range[0] <= self.rating_range[1]:
             raise ValueError("rating_range must be [lowest, highest]")
+        return self
+
+    @field_validator("events", mode="before")
+    @classmethod
+    def _as_text(cls, value: Any) -> Any:
+        if not isinstance(value, (list, tuple)):
+            return value
+        return tuple(str(one) if type(one) is int else one for one in value)
+
+    @model_validator(mode="after")
+    def _events_have_a_column(self) -> "DatasetEntry":
+        named = [source.has_events for source in self.sources]
+        if self.events and not all(named):
+            raise ValueError(
+                f"events: sources.{named.index(False)} names no column of event types: set columns.event, which the "
+                "formats csv and parquet have"
+            )
+        if any(named) and not self.events:
+            raise ValueError("columns.event needs 'events', the event types to keep, such as events: [purchase]")
         return self
 
     @model_validator(mode="after")

@@ -7,7 +7,7 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
-from frugal.config.base import Settings
+from frugal.config.base import Settings, later
 from frugal.data import RECORD
 
 MOVIELENS_FORMATS = ("movielens-100k", "movielens-dat", "movielens-csv", "recbole")
@@ -43,6 +43,7 @@ class Columns(_Columns):
     item: Column
     rating: Column | None = None
     timestamp: Column | None = None
+    event: Column | None = later(None, description="Of event types, such as click; see events of the data set.")
 
 
 class ItemColumns(_Columns):
@@ -145,6 +146,11 @@ class FileSource(Settings):
         """Paths and patterns of all members."""
         several = ((member,) if isinstance(member, str) else member for member in self.members.values())
         return [name for names in several for name in names]
+
+    @property
+    def has_events(self) -> bool:
+        """Whether a column of event types is named and read."""
+        return self.format in ("csv", "parquet") and self.columns is not None and self.columns.event is not None
 
     @property
     def has_attributes(self) -> bool:

@@ -16,6 +16,7 @@ from frugal.config.registry import DatasetEntry
 from frugal.config.sources import INTERACTION_FORMATS
 from frugal.data import RECORD
 from frugal.data.interactions.delimited import Dialect
+from frugal.data.interactions.events import describe as describe_events
 from frugal.data.interactions.movielens import RATINGS, Item, read_movielens_items
 from frugal.data.interactions.order import describe_ties, in_order
 from frugal.data.interactions.own import read_own_items
@@ -68,6 +69,8 @@ def prepare(
             f"{raw / RECORD}: no file of interactions is named; add 'members: {{ratings: <file>}}' to the source in "
             "the table"
         )
+    if bool(entry.events) != ("event" in record.get("columns", {})):
+        raise FrugalError(f"{raw / RECORD}: its columns are not those of the table now; fetch '{name}' again")
     table = parts[0] if len(parts) == 1 else raw  # for messages
     skip = entry.on_bad_rows == "skip"
     bad, bad_items = BadRows(table, skip), BadRows(paths.get("items", raw), skip)
@@ -81,6 +84,7 @@ def prepare(
         if inputs[member["file"]] != member["sha256"]:
             raise FrugalError(f"{raw / member['file']}: has changed since it was fetched; fetch '{name}' again")
 
+    events = describe_events(table, entry.events, rows.events) if entry.events else None
     user_ids, user = number(rows.user.codes, rows.user.values)
     item_ids, item = number(rows.item.codes, rows.item.values, [one.id for one in described])
     timestamp = np.arange(user.size) if rows.timestamp is None else rows.timestamp
@@ -121,6 +125,7 @@ def prepare(
         "rows_kept": int(columns["user"].size),
         "skipped": dict(sorted(bad.counts.items())),
         "skipped_examples": bad.examples,
+        **({"events": events} if events else {}),
         "time": rows.time,
         "duplicates": {"policy": entry.on_duplicates, "removed": duplicates},
         "k_core": core,
@@ -151,6 +156,7 @@ def check_counts(path: Path, facts: dict[str, Any]) -> None:
         FrugalError: they do not add up; that is an error of this program.
     """
     filtered = facts["k_core"]["removed"] if facts["k_core"] else 0
+    filtered += facts.get("events", {}).get("left_out", 0)
     rows = facts["rows_kept"] + filtered + facts["duplicates"]["removed"] + sum(facts["skipped"].values())
     lines = facts["lines"]
     without_rows = lines["header"] + lines["blank"] + lines["continued"] if lines else 0
