@@ -27,27 +27,8 @@ def main() -> None:
     parser.add_argument("--output", required=True, type=Path, help="output folder")
     args = parser.parse_args()
     settings = validate(DataSettings, parse_settings(args.settings, "--settings"), file="--settings")
-    with blaming(args.summary, "cannot be read", "; make it again with the rule prepare_interactions"):
-        facts = dict(read_json(args.summary))
-    if settings.split == "global_time" and facts.get("timestamps") is False:
-        raise FrugalError(
-            f"{args.interactions}: data.split 'global_time' needs times, and this data set has no column 'timestamp': "
-            "name it among the columns of its source, or set data.split to 'leave_one_out'"
-        )
-    ticks = ticks_per_second(facts)
-    if settings.times and not ticks:
-        raise FrugalError(
-            f"{args.interactions}: data.times needs times, and this data set has none: name the column 'timestamp' "
-            "among the columns of its source, or leave data.times out and set model.positions to 'relative'"
-        )
-    interactions = read_interactions(args.interactions)
-    core = (facts.get("k_core") or {}).get("min_interactions")
-    split = partition(interactions, read_items(args.items, interactions).num_rows, settings, core, ticks)
-    if not len(split.cases("test", "keep")):
-        raise FrugalError(
-            f"{args.interactions}: nobody is left to be evaluated: leave_one_out needs users with at least three "
-            "interactions, global_time users with interactions on both sides of the cuts"
-        )
+    facts = read_facts(args.summary)
+    split = split_prepared(args.interactions, args.items, facts, settings)
     about = {"split": settings.model_dump(mode="json", exclude={"shards", "fraction"})}
     catalogue = Catalogue(original_ids(args.items), facts.get("users_sha256"))
     summary = write_shards(split, args.output, settings.shards, about, catalogue)
@@ -56,6 +37,47 @@ def main() -> None:
         f"{args.output}: {test['targets']:,} test targets, {test['repeated']:,} of them in the user's own history, "
         f"{test['cold']:,} in nobody's training history"
     )
+
+
+def read_facts(summary: Path) -> dict[str, Any]:
+    """summary.json of a prepared data set."""
+    with blaming(summary, "cannot be read", "; make it again with the rule prepare_interactions"):
+        return dict(read_json(summary))
+
+
+def split_prepared(
+    path: Path, items: Path, facts: dict[str, Any], settings: DataSettings, in_seconds: bool = True
+) -> Split:
+    """The split of prepared files that the settings describe.
+
+    Args:
+        path, items: interactions.parquet and items.parquet.
+        facts: of their summary.json.
+        in_seconds: of the times that `data.times` keeps; else they are in the data's own unit.
+
+    Raises:
+        FrugalError: the split, or `data.times`, needs times and there are none; or nobody is left to be evaluated.
+    """
+    if settings.split == "global_time" and facts.get("timestamps") is False:
+        raise FrugalError(
+            f"{path}: data.split 'global_time' needs times, and this data set has no column 'timestamp': "
+            "name it among the columns of its source, or set data.split to 'leave_one_out'"
+        )
+    ticks = ticks_per_second(facts) if in_seconds else 1
+    if settings.times and not ticks:
+        raise FrugalError(
+            f"{path}: data.times needs times, and this data set has none: name the column 'timestamp' "
+            "among the columns of its source, or leave data.times out and set model.positions to 'relative'"
+        )
+    interactions = read_interactions(path)
+    core = (facts.get("k_core") or {}).get("min_interactions")
+    split = partition(interactions, read_items(items, interactions).num_rows, settings, core, ticks)
+    if not len(split.cases("test", "keep")):
+        raise FrugalError(
+            f"{path}: nobody is left to be evaluated: leave_one_out needs users with at least three "
+            "interactions, global_time users with interactions on both sides of the cuts"
+        )
+    return split
 
 
 def ticks_per_second(facts: dict[str, Any]) -> int:
