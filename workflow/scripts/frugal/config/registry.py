@@ -79,6 +79,16 @@ class DatasetEntry(Entry):
             raise ValueError("rating_range must be [lowest, highest]")
         return self
 
+    @model_validator(mode="after")
+    def _split_stays(self) -> "DatasetEntry":
+        if self.min_interactions and self.has_split:
+            raise ValueError(
+                "min_interactions would remove targets of the split that the members train and test are: leave it out"
+            )
+        if self.has_split and not all(source.splits for source in self.sources):
+            raise ValueError("all sources have the members train and test, or none has")
+        return self
+
     @field_validator("events", mode="before")
     @classmethod
     def _as_text(cls, value: Any) -> Any:
@@ -106,6 +116,11 @@ class DatasetEntry(Entry):
                 "item_columns.attributes"
             )
         return self
+
+    @property
+    def has_split(self) -> bool:
+        """Whether its files are a split: training, test, and maybe validation."""
+        return any(source.splits for source in self.sources)
 
     @property
     def _has_attributes(self) -> bool:

@@ -25,6 +25,8 @@ def interaction_files(source: FileSource, file: str) -> dict[str, bytes]:
     Raises:
         FrugalError: the source has a format, or names its members in a way, that no stand-in is made in.
     """
+    if source.splits:
+        raise FrugalError("members: no stand-in for a data set whose files bring a split of their own")
     ratings, catalogue = WRITERS[source.format](source)
     parts = source.members.get("ratings", file)
     named = [parts] if isinstance(parts, str) else list(parts)

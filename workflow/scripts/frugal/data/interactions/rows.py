@@ -102,6 +102,7 @@ class RawInteractions:
         time: how the file writes its times (``source``), and the ``unit`` of ``timestamp``.
         lines: where every line of a text file is a row or part of one: those that are not the first of a row.
         events: rows of each event type, wanted or not; None where rows of all types are read.
+        part: int8, (rows,), the place in `frugal.config.sources.SPLITS` of the row's file; None without such files.
     """
 
     user: Ids
@@ -113,6 +114,7 @@ class RawInteractions:
     time: dict[str, str] | None = None
     lines: Lines | None = None
     events: Counter[str] | None = None
+    part: np.ndarray | None = None
 
 
 class Collector:
