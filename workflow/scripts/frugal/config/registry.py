@@ -32,10 +32,21 @@ class Entry(Settings):
     citation: str | None = None
 
 
+class Published(Settings):
+    """Counts that the publisher or the literature states of a data set, as prepared."""
+
+    users: PositiveInt
+    items: PositiveInt = Field(description="With interactions.")
+    interactions: PositiveInt
+
+
 class DatasetEntry(Entry):
     """One data set: its sources in the order of trying, and what to do with bad rows and documents."""
 
     sources: tuple[UrlSource | UrlsSource | PackageSource | PathSource, ...] = Field(min_length=1)
+    published: Published | None = Field(
+        None, description="Counts to compare the prepared data with: a difference is a warning, and in summary.json."
+    )
     items: ItemWords = Field(ItemWords(), description="What an item and its attribute are called.")
     rating_range: tuple[float, float] | None = None
     events: tuple[str, ...] | None = Field(

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from frugal.config.registry import DatasetEntry
+from frugal.config.registry import DatasetEntry, Published
 from frugal.config.sources import INTERACTION_FORMATS, SPLITS
 from frugal.data import RECORD
 from frugal.data.interactions.delimited import Dialect
@@ -48,9 +48,9 @@ def prepare(
 
     ``interactions`` (Parquet): user and item (int32, from 0), rating (float32), timestamp (int64, since 1970 in the
     unit that ``summary`` names), by user and time; equal times are ordered as `order.in_order` says. Where the files
-    bring a split, by user, part (int8, the place in `SPLITS`) and time. ``items``
-    (Parquet): item (int32), title, year (int16 or null), attributes (such as genres: a list of strings), original_id.
-    ``users`` (Parquet): user (int32), original_id.
+    are a split also part (int8, the place in `SPLITS`), and rows are by user, part and time. ``items`` (Parquet): item
+    (int32), title, year (int16 or null), attributes (such as genres: a list of strings), original_id. ``users``
+    (Parquet): user (int32), original_id.
     Users and items are numbered in the order of their original ids, as numbers where all are whole numbers, else as
     text; items that nobody has rated have a number too, unless the entry sets ``min_interactions``: then only the users
     and items of the k-core have one.
@@ -92,7 +92,6 @@ def prepare(
     item_ids, item = number(rows.item.codes, rows.item.values, [one.id for one in described])
     timestamp = np.arange(user.size) if rows.timestamp is None else rows.timestamp
     columns = {"user": user, "item": item, "rating": rows.rating, "timestamp": timestamp}
-    keep = None
     if rows.part is None:
         keep = deduplicate(user, item, timestamp, len(item_ids), entry.on_duplicates, rows)
     else:
@@ -155,6 +154,8 @@ def prepare(
         "outputs": {Path(path).name: sha256_file(path) for path in (interactions, items, users)},
     }
     check_counts(table, facts)
+    if entry.published is not None:
+        facts["published"] = compare_published(name, entry.published, facts)
     with disk_errors(summary):
         write_json(summary, facts)
     return facts
@@ -176,6 +177,16 @@ def check_counts(path: Path, facts: dict[str, Any]) -> None:
             f"{path}: {facts['rows_read']} rows were read, and {rows} are accounted for; this is an error of Frugal's, "
             "please report it with the file"
         )
+
+
+def compare_published(name: str, published: Published, facts: dict[str, Any]) -> dict[str, Any]:
+    """The published counts and the names of those that are others here, of which a warning is printed."""
+    found = {"users": facts["users"], "items": facts["items_rated"], "interactions": facts["rows_kept"]}
+    stated = published.model_dump()
+    differ = [role for role in found if found[role] != stated[role]]
+    for role in differ:
+        print(f"warning: {name}: {found[role]:,} {role}, and {stated[role]:,} are published", file=sys.stderr)
+    return {**stated, "differ": differ}
 
 
 def check_described(
