@@ -27,7 +27,7 @@ endif
 # PyTorch's libraries held to AVX2, as on most laptops.
 AVX2      = ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2
 
-.PHONY: help new-study report cached-report partial-report adopt status preflight plan claims mlflow test avx2-smoke \
+.PHONY: help new-study export-data report cached-report partial-report adopt status preflight plan claims mlflow test avx2-smoke \
 	slurm-test chaos sanitize repeat fuzz test-unsloth-versions test-trackers audit lint format lock schema docs rehearse \
 	workflow-picture container bench bench-data bench-amazon bench-recsys bench-llm clean
 
@@ -38,6 +38,12 @@ help: ## these lines
 NAME := $(if $(findstring environment,$(origin NAME)),,$(NAME))
 new-study: .venv/ready ## config/NAME.yaml for your own data: NAME=shop KIND=recommendation DATA=ratings.csv
 	@$(BIN)/python workflow/scripts/new_study.py --name="$(NAME)" --kind="$(KIND)" --data="$(DATA)" --fields $(FIELDS)
+
+EXPORT = $(BIN)/python workflow/scripts/export_data.py --configfile $(CONFIG) --data="$(DATA)" --format="$(FORMAT)" --run="$(RUN)"
+export-data: .venv/ready ## a study's split for other libraries: STUDY=laptop DATA=movielens-100k FORMAT=recbole, rectools or sasrec
+	@$(EXPORT) --check
+	@$(SNAKEMAKE) data/prepared/$(DATA)/interactions.parquet
+	@$(EXPORT)
 
 report: .venv/ready ## run the study (STUDY=laptop, smoke or full) and write its report
 	@$(SNAKEMAKE) all

@@ -42,6 +42,8 @@ TIMES = {
     "ns": ("1700000000000000000", "1700000000000000001"),
     "text": ("2018-09-20", "2019-10-01 00:00:00 UTC", "2019-10-01T00:00:00.123456789Z", "2020-02-29T23:59:59+02:00"),
 }
+EVENTS = ("buy", "view", " buy ", "1", "1.0", "Käufe")
+ODD_EVENTS = ("", "null", '"buy"', "0x1")
 ODD_TIMES = ("", "soon", "2018-13-01", "0x1F", "1e300", "NaT", "12:00", "9223372036854775808")
 
 
@@ -57,6 +59,8 @@ def generate(seed: int) -> tuple[bytes, Dialect, Rules]:
         *(["rating"] if draw.random() < 0.7 else []),
         *(["timestamp"] if draw.random() < 0.8 else []),
     ]
+    events = draw.choice((("buy",), ("buy", "1"))) if draw.random() < 0.3 else None
+    roles += ["event"] if events else []
     columns = [*roles, *(["note"] if draw.random() < 0.3 else [])]
     draw.shuffle(columns)
     plain = draw.random() < 0.3
@@ -67,6 +71,7 @@ def generate(seed: int) -> tuple[bytes, Dialect, Rules]:
             "item": (IDS, ODD_IDS),
             "rating": (RATINGS, ODD_RATINGS),
             "timestamp": (times, ODD_TIMES),
+            "event": (EVENTS, ODD_EVENTS),
             "note": (("", "fine", "so so"), ('"open', 'so "so"', "Ω")),
         }[column]
         if plain and column in ("user", "item"):
@@ -89,7 +94,7 @@ def generate(seed: int) -> tuple[bytes, Dialect, Rules]:
         data = data[:place] + draw.choice((b"\xff", b"\0", b'"', b"\r", b"\n")) + data[place:]
     named = {role: role if header else columns.index(role) for role in roles}
     quoting = len(separator) == 1 and draw.random() < 0.6
-    rules = Rules(draw.choice((None, None, (0, 5))), integer_ids=draw.random() < 0.2)
+    rules = Rules(draw.choice((None, None, (0, 5))), integer_ids=draw.random() < 0.2, events=events)
     return data, Dialect(separator, named, quoting=quoting, encoding=encoding), rules
 
 
@@ -126,6 +131,7 @@ def contents(rows: RawInteractions) -> dict[str, object]:
         "unit": rows.time,
         "rows_read": rows.rows_read,
         "lines": rows.lines,
+        "events": rows.events,
     }
 
 

@@ -43,13 +43,13 @@ def cut_off(cell: Cell) -> float | None:
     at = f"{name}@{cell.row['k']}"
     if part in ("lower", "upper"):
         return (cell.record["intervals"].get(at) or [None, None])[part == "upper"]
-    if name == "recall" and cell.config["data"]["split"] != "global_time":
+    if name == "recall" and cell.config["data"]["split"] == "leave_one_out":
         return None  # with one target a user it is the hit rate again
     return (cell.record.get("std", {}) if part else cell.record["metrics"]).get(at)
 
 
 def full_score(cell: Cell) -> Any:
-    several = cell.config["data"]["split"] == "global_time"
+    several = cell.config["data"]["split"] != "leave_one_out"
     return None if cell.column.startswith("recall") and not several else score(cell)
 
 
@@ -124,6 +124,11 @@ def target_share(name: str):
     return share
 
 
+def without_history(cell: Cell) -> float | None:
+    split = summary("split")(cell)
+    return split["without_history"]["test"] / split["rows"]["test"] if split else None
+
+
 def tied(name: str):
     """The share of ties in time that the shards have."""
     return lambda cell, run: cell.study.record(cell.experiment, run)["ties"][name]
@@ -148,6 +153,7 @@ TABLES: dict[str, dict[str, Source]] = {
         "cases": of_alike(lambda cell, run: cell.study.record(cell.experiment, run)["cases"]),
         "repeated": of_alike(target_share("repeated")),
         "cold": of_alike(target_share("cold")),
+        "without_history": without_history,
         "history": of_alike(lambda cell, run: HISTORY[cell.study.record(cell.experiment, run)["history"]]),
     },
     "ranking": PROTOCOL | {"seeds": seeds, "*": full_score},

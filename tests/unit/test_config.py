@@ -202,7 +202,7 @@ BROKEN = [
     ),
     (f"{B4}.seeds", [], r"bert4rec.seeds: List should have at least 1 item"),
     (f"{B4}.seeds", [1, 1], r"bert4rec.seeds: must be different whole numbers"),
-    (f"{B4}.data.split", "random", r"data.split: must be 'leave_one_out' or 'global_time', got 'random'"),
+    (f"{B4}.data.split", "random", r"data.split: must be 'leave_one_out', 'global_time' or 'files', got 'random'"),
     (f"{B4}.data.fraction", 0, r"data.fraction: must be greater than 0, got 0"),
     (f"{B4}.model.architecture", "gru4rec", r"model.architecture: must be 'sasrec', 'ssept' or 'bert4rec'"),
     (

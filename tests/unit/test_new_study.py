@@ -128,6 +128,25 @@ def test_given_columns_win_over_guesses(tmp_path):
     assert source["columns"] == {"user": "reader", "item": "book", "rating": "score"}
 
 
+def test_files_of_a_split_are_found_by_their_names(project, monkeypatch):
+    (folder := project / "shop").mkdir()
+    for name in ("train", "valid", "test"):
+        write(folder / f"{name}.csv", "user,item,time\n1,2,3\n")
+    write(folder / "books.csv", "item,title\n2,Emma\n")
+    make(monkeypatch, data="shop")
+    study = read_study("config/shop.yaml")
+    members = {"train": "train.csv", "validation": "valid.csv", "test": "test.csv", "items": "books.csv"}
+    assert study.datasets["shop"].sources[0].members == members
+    assert study.experiments["recommender"].shared.data.split == "files"
+
+
+def test_a_column_of_event_types_is_noted(tmp_path):
+    file = write(tmp_path / "a.csv", "user,item,time,Event_Type\n1,2,3,click\n")
+    source, notes = describe_source(file, RECOMMENDATION, {})
+    assert source["columns"] == {"user": "user", "item": "item", "timestamp": "time"}
+    assert "The column 'Event_Type' may hold event types: rows of all types are taken" in notes[-1]
+
+
 def test_a_date_that_is_none_is_left_out_with_a_note(project, monkeypatch, capsys):
     write(project / "a.csv", "user,item,date\n1,2,last May\n")
     make(monkeypatch, data="a.csv")

@@ -59,17 +59,19 @@ def study_text(name: str, kind: Kind, data: str, columns: dict[str, str]) -> tup
     if columns and not data:
         raise FrugalError("FIELDS: names columns of DATA, which is missing")
     notes: list[str] = []
-    attributes = True
+    attributes, split = True, "leave_one_out"
     if data:
         source, notes = describe_source(_as_written(data), kind, columns)
         attributes = "attributes" in source.get("item_columns", {})
+        split = "files" if "train" in source.get("members", {}) else split
         dataset, datasets = name, _entry(name, kind, source, notes)
     else:
         dataset = f"{STAND_INS[kind.reads]:27}# of config/datasets.yaml; your own data: name it here, as above"
         datasets = _example(kind)
     template = Template((TEMPLATES / f"{kind.name}.yaml").read_text(encoding="utf-8"))
     shown = ATTRIBUTES if attributes else TITLES
-    return template.substitute(study=name, dataset=dataset, datasets=datasets, attributes=shown), notes
+    values = {"study": name, "dataset": dataset, "datasets": datasets, "attributes": shown, "split": f"{split:25}"}
+    return template.substitute(values), notes
 
 
 def _entry(name: str, kind: Kind, source: dict[str, Any], notes: list[str]) -> str:

@@ -25,9 +25,10 @@ def main() -> None:
         options.name, entry, options.raw, options.interactions, options.items, options.users, options.summary
     )
     skipped, removed = sum(facts["skipped"].values()), facts["duplicates"]["removed"]
+    others = f", {facts['events']['left_out']} rows of other event types" if "events" in facts else ""
     print(
         f"{options.name}: {facts['rows_kept']} interactions, {facts['users']} users, {facts['items']} items; "
-        f"{skipped} bad rows and {removed} duplicates left out"
+        f"{skipped} bad rows{others} and {removed} duplicates left out"
     )
 
 

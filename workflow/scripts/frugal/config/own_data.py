@@ -14,7 +14,7 @@ from frugal.data.interactions.nulls import BadRow
 from frugal.data.interactions.times import parse_timestamp
 from frugal.data.source.parts import PARTS
 from frugal.errors import FrugalError, blaming
-from frugal.kinds import PREFERENCE, Kind
+from frugal.kinds import PREFERENCE, RECOMMENDATION, Kind
 
 #: Role -> usual names of its column, the likeliest first, in lower case and without separators.
 INTERACTION_NAMES = {
@@ -25,6 +25,10 @@ INTERACTION_NAMES = {
     "rating": "rating ratings stars score overall",
     "timestamp": "timestamp time unixreviewtime ts datetime date createdat when",
 }
+#: Usual names of a column of event types. It is not guessed: which types to keep is the user's choice.
+EVENT_NAMES = {"event": "event eventtype eventname action actiontype behavior behaviour behaviortype interactiontype"}
+#: Role -> usual names of the files of a split, without their ending.
+SPLIT_NAMES = {"train": "train training", "validation": "validation valid val dev", "test": "test testing"}
 ITEM_NAMES = {
     "item": f"{INTERACTION_NAMES['item']} id",
     "title": "title name itemtitle itemname movietitle producttitle booktitle",
@@ -100,10 +104,16 @@ def _interactions(
     for path in tables:
         with blaming(path, "cannot be read"):
             headers[path] = _header(path)
-    ratings = _file_of_ratings(data, headers, columns)
+    split = _split_files(headers) if kind is RECOMMENDATION else {}
+    ratings = split["train"] if split else _file_of_ratings(data, headers, columns)
     names, _, row = headers[ratings]
     chosen = _columns(ratings, names, columns)
     notes = _time_notes(ratings, chosen, names, row)
+    if event := guess(names, EVENT_NAMES).get("event"):
+        notes.append(
+            f"The column {event!r} may hold event types: rows of all types are taken. To keep some, add it to the "
+            f"columns (event: {event}) and name them (events: [purchase]), see docs/how-to/own-data.md."
+        )
     source: dict[str, Any] = {
         "path": str(data),
         "format": "parquet" if ratings.suffix.lower() == ".parquet" else "csv",
@@ -112,7 +122,8 @@ def _interactions(
     if data.is_dir():
         several = len(_parts(ratings, headers)) > 1
         name = ratings.with_name(f"{PARTS}{ratings.suffix}") if several else ratings
-        source["members"] = {"ratings": str(name.relative_to(data))}
+        files = split or {"ratings": name}
+        source["members"] = {role: str(path.relative_to(data)) for role, path in files.items()}
         if items:
             source["members"]["items"] = str(items.relative_to(data))
     source["columns"] = chosen
@@ -144,6 +155,16 @@ def _file_of_ratings(data: Path, headers: Mapping[Path, Any], columns: Mapping[s
     seen = "; ".join(f"{path.name}: {', '.join(names)[:100]}" for path, (names, _, _) in headers.items())
     found = "several files" if wanted else "no file"
     raise FrugalError(f"{data}: {found} with a column for users and one for items; name one file as DATA. Seen: {seen}")
+
+
+def _split_files(headers: Mapping[Path, Any]) -> dict[str, Path]:
+    """The files of a split, by their names: training, maybe validation, and test; empty without one of each."""
+    named = {
+        role: [path for path in headers if path.stem.lower() in words.split()] for role, words in SPLIT_NAMES.items()
+    }
+    if len(named["train"]) != 1 or len(named["test"]) != 1 or len(named["validation"]) > 1:
+        return {}
+    return {role: path for role, paths in named.items() for path in paths}
 
 
 def _parts(one: Path, headers: Mapping[Path, Any]) -> list[Path]:

@@ -8,6 +8,11 @@ from frugal.config.base import ExperimentSettings, Settings, later
 from frugal.config.training import Beta, Count, Positive, Scheduler, TrainerSettings
 
 MODULES = ("query_key_value", "attention_output", "up", "down")
+#: What to do where a data set's files and `data.split` do not go together.
+SPLIT_ADVICE = (
+    "data.split 'files' belongs to a data set whose source has the members train and test, and maybe validation; other "
+    "splits to one whose source has the member ratings"
+)
 BASELINES = ("popularity", "item_knn", "ease", "ease_recency", "markov")
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Mode = Literal[
@@ -26,9 +31,10 @@ Mode = Literal[
 class DataSettings(Settings):
     """How interactions become histories, and histories training, validation and test."""
 
-    split: Literal["leave_one_out", "global_time"] = Field(
+    split: Literal["leave_one_out", "global_time", "files"] = Field(
         "leave_one_out",
-        description="'leave_one_out' predicts each user's last item; 'global_time' what follows one moment in time.",
+        description="'leave_one_out' predicts each user's last item; 'global_time' what follows one moment in time; "
+        "'files' what the data set's own file for the test holds (its members train, validation and test).",
     )
     validation_share: float = Field(0.1, gt=0, lt=0.5, description="Share of the interactions (global_time only).")
     test_share: float = Field(0.1, gt=0, lt=0.5, description="Share of the interactions (global_time only).")

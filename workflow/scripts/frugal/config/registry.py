@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from frugal.config.base import Settings
 from frugal.config.errors import nearest, parse_settings, validate
@@ -32,12 +32,28 @@ class Entry(Settings):
     citation: str | None = None
 
 
+class Published(Settings):
+    """Counts that the publisher or the literature states of a data set, as prepared."""
+
+    users: PositiveInt
+    items: PositiveInt = Field(description="With interactions.")
+    interactions: PositiveInt
+
+
 class DatasetEntry(Entry):
     """One data set: its sources in the order of trying, and what to do with bad rows and documents."""
 
     sources: tuple[UrlSource | UrlsSource | PackageSource | PathSource, ...] = Field(min_length=1)
+    published: Published | None = Field(
+        None, description="Counts to compare the prepared data with: a difference is a warning, and in summary.json."
+    )
     items: ItemWords = Field(ItemWords(), description="What an item and its attribute are called.")
     rating_range: tuple[float, float] | None = None
+    events: tuple[str, ...] | None = Field(
+        None,
+        min_length=1,
+        description="The event types to keep, such as purchase, of the column 'event'; rows of others are left out.",
+    )
     min_interactions: PositiveInt | None = Field(
         None,
         description="k of the k-core: users and items with fewer interactions are removed until none is left.",
@@ -75,6 +91,35 @@ class DatasetEntry(Entry):
         return self
 
     @model_validator(mode="after")
+    def _split_stays(self) -> "DatasetEntry":
+        if self.min_interactions and self.has_split:
+            raise ValueError(
+                "min_interactions would remove targets of the split that the members train and test are: leave it out"
+            )
+        if self.has_split and not all(source.splits for source in self.sources):
+            raise ValueError("all sources have the members train and test, or none has")
+        return self
+
+    @field_validator("events", mode="before")
+    @classmethod
+    def _as_text(cls, value: Any) -> Any:
+        if not isinstance(value, (list, tuple)):
+            return value
+        return tuple(str(one) if type(one) is int else one for one in value)
+
+    @model_validator(mode="after")
+    def _events_have_a_column(self) -> "DatasetEntry":
+        named = [source.has_events for source in self.sources]
+        if self.events and not all(named):
+            raise ValueError(
+                f"events: sources.{named.index(False)} names no column of event types: set columns.event, which the "
+                "formats csv and parquet have"
+            )
+        if any(named) and not self.events:
+            raise ValueError("columns.event needs 'events', the event types to keep, such as events: [purchase]")
+        return self
+
+    @model_validator(mode="after")
     def _has_what_it_names(self) -> "DatasetEntry":
         if self.items.attribute and not self._has_attributes:
             raise ValueError(
@@ -82,6 +127,11 @@ class DatasetEntry(Entry):
                 "item_columns.attributes"
             )
         return self
+
+    @property
+    def has_split(self) -> bool:
+        """Whether its files are a split: training, test, and maybe validation."""
+        return any(source.splits for source in self.sources)
 
     @property
     def _has_attributes(self) -> bool:

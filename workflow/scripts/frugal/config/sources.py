@@ -7,7 +7,7 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
-from frugal.config.base import Settings
+from frugal.config.base import Settings, later
 from frugal.data import RECORD
 
 MOVIELENS_FORMATS = ("movielens-100k", "movielens-dat", "movielens-csv", "recbole")
@@ -43,6 +43,7 @@ class Columns(_Columns):
     item: Column
     rating: Column | None = None
     timestamp: Column | None = None
+    event: Column | None = later(None, description="Of event types, such as click; see events of the data set.")
 
 
 class ItemColumns(_Columns):
@@ -65,7 +66,8 @@ class FileSource(Settings):
     members: dict[str, str | tuple[str, ...]] = Field(
         default_factory=dict,
         description="Role (ratings, items, model, ...) to path inside the archive or folder. Interactions may be in "
-        "several files, the parts of one table: a pattern such as 'part-*.csv', or a list.",
+        "several files, the parts of one table: a pattern such as 'part-*.csv', or a list. Instead of ratings, train "
+        "and test, and maybe validation, are the files of a split of your own (data.split: files).",
     )
     columns: Columns | None = None
     item_columns: ItemColumns | None = None
@@ -117,7 +119,8 @@ class FileSource(Settings):
     @model_validator(mode="after")
     def _consistent(self) -> "FileSource":
         for role, member in self.members.items():
-            if not isinstance(member, str) and (role != "ratings" or self.format not in INTERACTION_FORMATS):
+            several = self.format in INTERACTION_FORMATS and role in ("ratings", *SPLITS)
+            if not isinstance(member, str) and not several:
                 raise ValueError(f"members.{role} is one file: only interactions may be a list of parts")
             if not member:
                 raise ValueError(f"members.{role} names no file")
@@ -126,8 +129,14 @@ class FileSource(Settings):
             raise ValueError(f"each of members must be the path of a file, and none may be called {RECORD}")
         if len(set(names)) < len(names):
             raise ValueError("two members have the same file name; they are kept side by side in one folder")
-        if self.members and self.format in INTERACTION_FORMATS and "ratings" not in self.members:
-            raise ValueError("members must name 'ratings', the file of interactions")
+        if self.members and self.format in INTERACTION_FORMATS:
+            if "ratings" in self.members and self.splits:
+                raise ValueError(f"members name 'ratings', and {self.splits[0]!r} of a split too: keep one of both")
+            if "ratings" not in self.members and not {"train", "test"} <= set(self.splits):
+                raise ValueError(
+                    "members must name 'ratings', the file of interactions; or 'train' and 'test', and maybe "
+                    "'validation', the files of a split"
+                )
         if self.format == "wikitext" and set(self.members) != set(SPLITS):
             raise ValueError("members must name the files of 'train', 'validation' and 'test'")
         try:
@@ -145,6 +154,16 @@ class FileSource(Settings):
         """Paths and patterns of all members."""
         several = ((member,) if isinstance(member, str) else member for member in self.members.values())
         return [name for names in several for name in names]
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The files of the split that a source of interactions brings; empty where it brings none."""
+        return tuple(role for role in SPLITS if role in self.members and self.format in INTERACTION_FORMATS)
+
+    @property
+    def has_events(self) -> bool:
+        """Whether a column of event types is named and read."""
+        return self.format in ("csv", "parquet") and self.columns is not None and self.columns.event is not None
 
     @property
     def has_attributes(self) -> bool:

@@ -14,7 +14,7 @@ from frugal.config.backends import uses_unsloth
 from frugal.config.base import Settings
 from frugal.config.errors import describe, nearest, validate
 from frugal.config.originals import ORIGINALS_FILE, PROJECT, load_originals, project_file
-from frugal.config.recommendation import ModelSettings
+from frugal.config.recommendation import SPLIT_ADVICE, ModelSettings
 from frugal.config.registry import (
     DATASETS_FILE,
     MODELS_FILE,
@@ -181,6 +181,7 @@ def load_study(data: dict[str, Any], file: str) -> Study:
     for experiment in study.of_kind(RECOMMENDATION).values():
         _check_warm_starts(study, experiment, file)
         _check_sizes(data, experiment, file)
+        _check_splits(study, experiment, file)
     return study
 
 
@@ -341,6 +342,15 @@ def _check_sizes(data: dict[str, Any], experiment: Experiment, file: str) -> Non
     for name, changes in experiment.efficiency.sizes.items():
         prefix = ("experiments", experiment.name, "efficiency", "sizes", name)
         validate(ModelSettings, overlay(shared, changes, file, prefix), file=file, prefix=prefix)
+
+
+def _check_splits(study: Study, experiment: Experiment, file: str) -> None:
+    """A run takes the split from the files of a data set if they are one."""
+    for variant, run in experiment.runs.items():
+        entry = study.datasets.get(run.dataset)
+        if entry and entry.has_split != (run.data.split == "files"):
+            where = f"{file}: experiments.{experiment.name}.variants.{variant}"
+            raise FrugalError(f"{where}: data.split is '{run.data.split}' on {run.dataset}; {SPLIT_ADVICE}")
 
 
 def resolve(

@@ -11,6 +11,8 @@ from frugal.errors import FrugalError, blaming
 INTERACTIONS = pa.schema(
     {"user": pa.int32(), "item": pa.int32(), "rating": pa.float32(), "timestamp": pa.int64()},
 )
+#: Where the data set's files bring a split: the file of each interaction, a place in `frugal.config.sources.SPLITS`.
+PART = pa.field("part", pa.int8())
 ITEMS = pa.schema({"item": pa.int32(), "title": pa.string(), "attributes": pa.list_(pa.string())})
 
 
@@ -31,13 +33,17 @@ def read_columns(path: Path | str, schema: pa.Schema, rule: str) -> pa.Table:
     return table
 
 
-def read_interactions(path: Path | str) -> pa.Table:
+def read_interactions(path: Path | str, own_split: bool = False) -> pa.Table:
     """interactions.parquet of a prepared data set: columns as in `INTERACTIONS`, ids numbered from 0.
+
+    Args:
+        own_split: also the column `PART`.
 
     Raises:
         FrugalError: also where the file is empty, or holds an id or a rating that preparation never writes.
     """
-    table = read_columns(path, INTERACTIONS, "prepare_interactions")
+    schema = INTERACTIONS.append(PART) if own_split else INTERACTIONS
+    table = read_columns(path, schema, "prepare_interactions")
     user, item, rating = (table[name].to_numpy() for name in ("user", "item", "rating"))
     # Every user has a row, so that there cannot be more users than rows.
     if not len(user) or min(user.min(), item.min()) < 0 or user.max() >= len(user) or not np.isfinite(rating).all():

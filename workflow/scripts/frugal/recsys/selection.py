@@ -18,6 +18,14 @@ def used_histories(
             interactions above a rating is that of all interactions above it.
         ticks: units of the times in a second. The histories keep their times in seconds where `data.times` is set.
     """
+    order, user_count = used_rows(interactions, settings, core)
+    users, items, times = (interactions[name].to_numpy()[order] for name in ("user", "item", "timestamp"))
+    seconds = times // ticks if settings.times else None
+    return Histories.from_pairs(users, items, user_count, seconds), times
+
+
+def used_rows(interactions: pa.Table, settings: DataSettings, core: int | None = None) -> tuple[np.ndarray, int]:
+    """The rows that the settings leave, int64 (n,), by user and time; and the number of users. As `used_histories`."""
     users, items, ratings, times = (interactions[name].to_numpy() for name in ("user", "item", "rating", "timestamp"))
     user_count = int(users.max()) + 1
     keep = np.ones(len(users), dtype=bool)
@@ -30,6 +38,4 @@ def used_histories(
         user_count = min(user_count, settings.max_users)
     order = np.flatnonzero(keep)
     order = order[np.argsort(times[order], kind="stable")]
-    order = order[np.argsort(users[order], kind="stable")]
-    seconds = times[order] // ticks if settings.times else None
-    return Histories.from_pairs(users[order], items[order], user_count, seconds), times[order]
+    return order[np.argsort(users[order], kind="stable")], user_count

@@ -12,6 +12,9 @@ from frugal.data.interactions.movielens import FLAGS
 from frugal.errors import FrugalError
 from frugal.rehearsal.world import Item, interactions, items
 
+#: The event type of all interactions.
+EVENT = "interaction"
+
 
 def interaction_files(source: FileSource, file: str) -> dict[str, bytes]:
     """The members of a source of interactions: path inside its archive to content.
@@ -22,6 +25,8 @@ def interaction_files(source: FileSource, file: str) -> dict[str, bytes]:
     Raises:
         FrugalError: the source has a format, or names its members in a way, that no stand-in is made in.
     """
+    if source.splits:
+        raise FrugalError("members: no stand-in for a data set whose files bring a split of their own")
     ratings, catalogue = WRITERS[source.format](source)
     parts = source.members.get("ratings", file)
     named = [parts] if isinstance(parts, str) else list(parts)
@@ -147,6 +152,8 @@ WRITERS: dict[str, Callable[[FileSource], tuple[bytes, bytes]]] = {
 
 
 def _interaction_cells(role: str) -> Iterable[Any]:
+    if role == "event":
+        return [EVENT for _ in interactions()]
     names = {"user": "user", "item": "item", "rating": "rating", "timestamp": "time"}
     return [getattr(row, names[role]) for row in interactions()]
 

@@ -16,7 +16,7 @@ from frugal.config.sources import (
 )
 from frugal.errors import FrugalError
 from frugal.rehearsal.documents import document_files, pdf_report
-from frugal.rehearsal.interactions import interaction_files
+from frugal.rehearsal.interactions import EVENT, interaction_files
 from frugal.rehearsal.packing import pack, wheel
 from frugal.rehearsal.server import Repository, Site
 
@@ -44,7 +44,8 @@ def stand_in_dataset(name: str, entry: DatasetEntry, site: Site, url: str) -> tu
         changes = _serve(source, site, url)
     except FrugalError as error:
         raise FrugalError(f"{name}: {error}") from None
-    return _entry(entry, source, changes), f"{source_kind(source)}, {source.format}"
+    events = {"events": [EVENT]} if entry.events else {}
+    return _entry(entry, source, changes) | events, f"{source_kind(source)}, {source.format}"
 
 
 def stand_in_model(name: str, entry: ModelEntry, site: Site, url: str) -> tuple[dict[str, Any], str]:

@@ -3,9 +3,9 @@
 import codecs
 import csv
 import io
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 
 from frugal.config.errors import nearest
+from frugal.data.interactions.events import is_wanted, select, used
 from frugal.data.interactions.rows import (
     BadRow,
     BadRows,
@@ -25,6 +26,7 @@ from frugal.data.interactions.rows import (
     Rules,
     good_ids,
     good_ratings,
+    integer_ids,
     join_times,
     parse_id,
     parse_rating,
@@ -37,8 +39,6 @@ UNIT_SEPARATOR = b"\x1f"
 BLOCK = 4 << 20
 # A row may have as many lines, within quotes; more are taken for a quote that is not closed.
 MOST_LINES = 1000
-# Ids below this are counted in a table of as many bytes.
-TABLE = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Dialect:
 
     Attributes:
         separator: between the fields of a line.
-        columns: role (user, item, rating, timestamp) to column name, or to position without a header.
+        columns: role (user, item, rating, timestamp, event) to column name, or to position without a header.
         fields: number of fields in a line, without a header; 0: that of the first line.
         quoting: whether fields may stand in double quotes, and then hold separators and line ends.
         typed_header: whether the header's names carry a type, as in ``user_id:token``.
@@ -232,7 +232,15 @@ def _read_fast(path: Path, dialect: Dialect, layout: Layout, rules: Rules) -> Ra
     rows = table.num_rows
     if total != rows + bool(layout.header_line):
         return None
-    rating = np.ones(rows, np.float32)
+    kept, events = None, None
+    if "event" in layout.positions:
+        merged = _merged(table["event"])
+        selected = select(merged.indices.to_numpy(), merged.dictionary.to_pylist(), rules.events)
+        if selected is None or not selected[0].any():
+            return None
+        mask, events = selected
+        kept, table = np.flatnonzero(mask), table.filter(pa.array(mask))
+    rating = np.ones(table.num_rows, np.float32)
     if "rating" in layout.positions:
         rating = good_ratings(table["rating"].to_numpy(), rules)
         if rating is None:
@@ -242,7 +250,7 @@ def _read_fast(path: Path, dialect: Dialect, layout: Layout, rules: Rules) -> Ra
         return None
 
     def locate(row: int) -> Place:
-        skip = row + (layout.header_line > 0)
+        skip = int(row if kept is None else kept[row]) + (layout.header_line > 0)
         record = next(islice(records(path, dialect), skip, None))
         return path, record.line, record.text
 
@@ -253,7 +261,7 @@ def _read_fast(path: Path, dialect: Dialect, layout: Layout, rules: Rules) -> Ra
             return None
         timestamp, time = times
     lines = Lines(total, header=int(layout.header_line > 0))
-    return RawInteractions(*ids, rating, timestamp, rows, locate, time, lines)
+    return RawInteractions(*ids, rating, timestamp, rows, locate, time, lines, events)
 
 
 def _plain_lines(path: Path, dialect: Dialect) -> int | None:
@@ -289,6 +297,7 @@ def _arrow_table(
     id_type = pa.int64() if rules.integer_ids else pa.dictionary(pa.int32(), pa.string())
     # float64: a float32 that is parsed as such may differ in its last bit from one that was rounded twice.
     types = {"user": id_type, "item": id_type, "rating": pa.float64(), "timestamp": time_type}
+    types["event"] = pa.dictionary(pa.int32(), pa.string())
     columns = {role: names[position] for role, position in layout.positions.items()}
     # One column may play two roles; Arrow then reads it once, with the first role's type.
     if len(set(columns.values())) < len(columns):
@@ -353,29 +362,19 @@ def _single_separator(path: Path, dialect: Dialect) -> Path | pa.Buffer | None:
 def _ids(column: pa.ChunkedArray, role: str, rules: Rules) -> Ids | None:
     """Codes for a column of ids; None where one of them is bad."""
     if rules.integer_ids:
-        return _integer_ids(column.to_numpy())
+        return integer_ids(column.to_numpy())
     merged = _merged(column)
-    values = good_ids(merged.dictionary.to_pylist(), role, rules)
-    return None if values is None else Ids(merged.indices.to_numpy(), values)
-
-
-def _integer_ids(ids: np.ndarray) -> Ids | None:
-    if ids.size and ids.min() < 0:
-        return None
-    if ids.size and ids.max() < TABLE:
-        # A table of all numbers up to the largest is many times faster than sorting the rows.
-        present = np.zeros(ids.max() + 1, bool)
-        present[ids] = True
-        distinct = np.flatnonzero(present)
-        codes = (np.cumsum(present, dtype=np.int32) - 1)[ids]
-    else:
-        distinct, codes = np.unique(ids, return_inverse=True)
-    return Ids(codes.astype(np.int32, copy=False), [str(value) for value in distinct.tolist()])
+    codes, values = merged.indices.to_numpy(), merged.dictionary.to_pylist()
+    if rules.events:
+        codes, values = used(codes, values)
+    values = good_ids(values, role, rules)
+    return None if values is None else Ids(codes, values)
 
 
 def _read_slow(path: Path, dialect: Dialect, layout: Layout, rules: Rules, bad: BadRows) -> RawInteractions:
     """Row by row: tells exactly which rows are bad, and keeps the others."""
     timed = "timestamp" in layout.positions
+    events: Counter[str] | None = Counter() if "event" in layout.positions else None
     rows, collector, lines = 0, Collector(timed), Lines()
     for record in records(path, dialect, lines):
         if record.line == layout.header_line:
@@ -388,6 +387,8 @@ def _read_slow(path: Path, dialect: Dialect, layout: Layout, rules: Rules, bad: 
             if len(record.fields) != layout.fields:
                 raise BadRow("wrong number of fields", f"{len(record.fields)} instead of {layout.fields}")
             values = {role: record.fields[position] for role, position in layout.positions.items()}
+            if events is not None and not is_wanted(values["event"], rules.events, events):
+                continue
             collector.add(
                 record.line,
                 parse_id(values["user"], "user", rules),
@@ -401,4 +402,4 @@ def _read_slow(path: Path, dialect: Dialect, layout: Layout, rules: Rules, bad: 
     def text_of(line: int) -> str:
         return next(record.text for record in records(path, dialect) if record.line == line)
 
-    return collector.result(path, rows, text_of, lines)
+    return replace(collector.result(path, rows, text_of, lines), events=events)

@@ -1,6 +1,7 @@
 """The user's own interactions: CSV, Parquet, or one sequence a line; with an item file or without."""
 
 from array import array
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,6 +15,7 @@ import pyarrow.parquet as pq
 
 from frugal.config.errors import nearest
 from frugal.data.interactions.delimited import Dialect, find_columns, records
+from frugal.data.interactions.events import is_wanted, select
 from frugal.data.interactions.movielens import Item, Row, split_attributes, unique, year_of
 from frugal.data.interactions.nulls import is_null
 from frugal.data.interactions.rows import (
@@ -93,7 +95,7 @@ def read_parquet(path: Path, columns: dict[str, str], rules: Rules, bad: BadRows
     Ids may be numbers or strings, times what `parse_timestamp` reads or Parquet's dates and timestamps.
 
     Args:
-        columns: role (user, item, rating, timestamp) to column name.
+        columns: role (user, item, rating, timestamp, event) to column name.
 
     Raises:
         FrugalError: not a Parquet file, a column is missing or of another type, or a row is bad and
@@ -172,8 +174,8 @@ def _ticks(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, tuple[int, str] | 
 def _plain(kind: pa.DataType, role: str) -> bool:
     """Whether Arrow turns a column's values into text and numbers as Python does."""
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        return role in ("user", "item")
-    return pa.types.is_integer(kind) or (pa.types.is_floating(kind) and role != "timestamp")
+        return role in ("user", "item", "event")
+    return pa.types.is_integer(kind) or (pa.types.is_floating(kind) and role not in ("timestamp", "event"))
 
 
 def _parquet_fast(
@@ -182,8 +184,16 @@ def _parquet_fast(
     """All rows at once; None where one is not as it should be, or of a type that Arrow reads in another way."""
     if any(table[role].null_count or not _plain(table[role].type, role) for role in columns):
         return None
-    rows = table.num_rows
+    whole, kept, events = table, None, None
     try:
+        if "event" in columns:
+            encoded = _encoded(table["event"])
+            selected = select(encoded.indices.to_numpy(), encoded.dictionary.to_pylist(), rules.events)
+            if selected is None or not selected[0].any():
+                return None
+            mask, events = selected
+            kept, table = np.flatnonzero(mask), table.filter(pa.array(mask))
+        rows = table.num_rows
         rating = np.ones(rows, np.float32)
         if "rating" in columns:
             rating = good_ratings(table["rating"].cast(pa.float64(), safe=False).to_numpy(), rules)
@@ -200,8 +210,7 @@ def _parquet_fast(
                 if rows and not pc.max(pc.abs(table[role])).as_py() < EXACT:
                     return None
                 table = table.set_column(table.column_names.index(role), role, table[role].cast(pa.int64()))
-            encoded = table[role].cast(pa.string()).dictionary_encode().unify_dictionaries().combine_chunks()
-            encoded = encoded.chunk(0) if isinstance(encoded, pa.ChunkedArray) else encoded
+            encoded = _encoded(table[role])
             values = good_ids(encoded.dictionary.to_pylist(), role, rules)
             if values is None:
                 return None
@@ -210,9 +219,16 @@ def _parquet_fast(
         return None
 
     def locate(row: int) -> Place:
-        return path, row + 1, _row_text(table, row)
+        row = int(row if kept is None else kept[row])
+        return path, row + 1, _row_text(whole, row)
 
-    return RawInteractions(ids[0], ids[1], rating, times[0], rows, locate, times[1])
+    return RawInteractions(ids[0], ids[1], rating, times[0], whole.num_rows, locate, times[1], events=events)
+
+
+def _encoded(column: pa.ChunkedArray) -> pa.DictionaryArray:
+    """Text of a column as codes into its distinct values."""
+    encoded = column.cast(pa.string()).dictionary_encode().unify_dictionaries().combine_chunks()
+    return encoded.chunk(0) if isinstance(encoded, pa.ChunkedArray) else encoded
 
 
 def _parquet_slow(
@@ -224,9 +240,12 @@ def _parquet_slow(
     bad: BadRows,
 ) -> RawInteractions:
     collector, timed = Collector("timestamp" in columns), "timestamp" in columns
+    events: Counter[str] | None = Counter() if "event" in columns else None
     rows = (row for batch in table.to_batches() for row in batch.to_pylist())
     for number, row in enumerate(rows, start=1):
         try:
+            if events is not None and not is_wanted(_id_text(row["event"]), rules.events, events):
+                continue
             collector.add(
                 number,
                 parse_id(_id_text(row["user"]), "user", rules),
@@ -237,6 +256,7 @@ def _parquet_slow(
         except BadRow as error:
             bad.add(number, _row_text(table, number - 1), *error.args)
     result = collector.result(path, table.num_rows, lambda number: _row_text(table, number - 1))
+    result = replace(result, events=events)
     if not unit:
         return result
     timestamp, time = coarsest(result.timestamp, *unit)

@@ -12,13 +12,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from frugal.config.registry import DatasetEntry
-from frugal.config.sources import INTERACTION_FORMATS
+from frugal.config.registry import DatasetEntry, Published
+from frugal.config.sources import INTERACTION_FORMATS, SPLITS
 from frugal.data import RECORD
 from frugal.data.interactions.delimited import Dialect
+from frugal.data.interactions.events import describe as describe_events
 from frugal.data.interactions.movielens import RATINGS, Item, read_movielens_items
 from frugal.data.interactions.order import describe_ties, in_order
 from frugal.data.interactions.own import read_own_items
+from frugal.data.interactions.own_split import demand_disjoint, describe_split, has_times, read_split
 from frugal.data.interactions.reading import quotes, read_ratings
 from frugal.data.interactions.rows import INTEGER_ID, BadRows, RawInteractions
 from frugal.data.source.archives import disk_errors
@@ -45,9 +47,10 @@ def prepare(
     """Turn a fetched data set into ``interactions``, ``items``, ``users`` and ``summary``.
 
     ``interactions`` (Parquet): user and item (int32, from 0), rating (float32), timestamp (int64, since 1970 in the
-    unit that ``summary`` names), by user and time; equal times are ordered as `order.in_order` says. ``items``
-    (Parquet): item (int32), title, year (int16 or null), attributes (such as genres: a list of strings), original_id.
-    ``users`` (Parquet): user (int32), original_id.
+    unit that ``summary`` names), by user and time; equal times are ordered as `order.in_order` says. Where the files
+    are a split also part (int8, the place in `SPLITS`), and rows are by user, part and time. ``items`` (Parquet): item
+    (int32), title, year (int16 or null), attributes (such as genres: a list of strings), original_id. ``users``
+    (Parquet): user (int32), original_id.
     Users and items are numbered in the order of their original ids, as numbers where all are whole numbers, else as
     text; items that nobody has rated have a number too, unless the entry sets ``min_interactions``: then only the users
     and items of the k-core have one.
@@ -62,30 +65,38 @@ def prepare(
     raw = Path(raw)
     record = read_record(raw, INTERACTION_FORMATS, "interactions")
     paths = {role: raw / member["file"] for role, member in record["members"].items()}
-    parts = parts_of(paths, "ratings")
-    if not parts:
+    files = {role: parts for role in ("ratings", *SPLITS) if (parts := parts_of(paths, role))}
+    if not files:
         raise FrugalError(
             f"{raw / RECORD}: no file of interactions is named; add 'members: {{ratings: <file>}}' to the source in "
             "the table"
         )
+    if bool(entry.events) != ("event" in record.get("columns", {})):
+        raise FrugalError(f"{raw / RECORD}: its columns are not those of the table now; fetch '{name}' again")
+    parts = files.get("ratings", ())
     table = parts[0] if len(parts) == 1 else raw  # for messages
     skip = entry.on_bad_rows == "skip"
     bad, bad_items = BadRows(table, skip), BadRows(paths.get("items", raw), skip)
     # The sums are computed while the files are read: hashing leaves the interpreter free.
     with ThreadPoolExecutor(1) as pool:
         sums = {role: pool.submit(sha256_file, path) for role, path in paths.items()}
-        rows = read_ratings(record, parts, entry, bad)
+        rows = read_ratings(record, parts, entry, bad) if parts else read_split(record, files, entry, bad)
         described = _read_items(record, paths.get("items"), bad_items)
         inputs = {paths[role].name: pending.result() for role, pending in sums.items()}
     for member in record["members"].values():
         if inputs[member["file"]] != member["sha256"]:
             raise FrugalError(f"{raw / member['file']}: has changed since it was fetched; fetch '{name}' again")
 
+    events = describe_events(table, entry.events, rows.events) if entry.events else None
     user_ids, user = number(rows.user.codes, rows.user.values)
     item_ids, item = number(rows.item.codes, rows.item.values, [one.id for one in described])
     timestamp = np.arange(user.size) if rows.timestamp is None else rows.timestamp
-    keep = deduplicate(user, item, timestamp, len(item_ids), entry.on_duplicates, rows)
     columns = {"user": user, "item": item, "rating": rows.rating, "timestamp": timestamp}
+    if rows.part is None:
+        keep = deduplicate(user, item, timestamp, len(item_ids), entry.on_duplicates, rows)
+    else:
+        columns["part"] = rows.part
+        keep = deduplicate_split(columns, len(user_ids), len(item_ids), entry.on_duplicates, rows)
     if keep is not None:
         columns = {role: values[keep] for role, values in columns.items()}
     if not columns["user"].size:
@@ -106,6 +117,8 @@ def prepare(
 
     tie_order = entry.tie_order if rows.timestamp is not None else "file"
     order = in_order(columns, user_ids, item_ids, tie_order, entry.tie_seed)
+    if rows.part is not None:
+        order = order[np.lexsort((columns["part"][order], columns["user"][order]))]
     for role in columns:  # one at a time, which takes less memory
         columns[role] = columns[role][order]
     del order
@@ -121,6 +134,8 @@ def prepare(
         "rows_kept": int(columns["user"].size),
         "skipped": dict(sorted(bad.counts.items())),
         "skipped_examples": bad.examples,
+        **({"events": events} if events else {}),
+        **({} if rows.part is None else {"split": describe_split(columns, len(user_ids), has_times(rows))}),
         "time": rows.time,
         "duplicates": {"policy": entry.on_duplicates, "removed": duplicates},
         "k_core": core,
@@ -139,6 +154,8 @@ def prepare(
         "outputs": {Path(path).name: sha256_file(path) for path in (interactions, items, users)},
     }
     check_counts(table, facts)
+    if entry.published is not None:
+        facts["published"] = compare_published(name, entry.published, facts)
     with disk_errors(summary):
         write_json(summary, facts)
     return facts
@@ -151,6 +168,7 @@ def check_counts(path: Path, facts: dict[str, Any]) -> None:
         FrugalError: they do not add up; that is an error of this program.
     """
     filtered = facts["k_core"]["removed"] if facts["k_core"] else 0
+    filtered += facts.get("events", {}).get("left_out", 0)
     rows = facts["rows_kept"] + filtered + facts["duplicates"]["removed"] + sum(facts["skipped"].values())
     lines = facts["lines"]
     without_rows = lines["header"] + lines["blank"] + lines["continued"] if lines else 0
@@ -159,6 +177,16 @@ def check_counts(path: Path, facts: dict[str, Any]) -> None:
             f"{path}: {facts['rows_read']} rows were read, and {rows} are accounted for; this is an error of Frugal's, "
             "please report it with the file"
         )
+
+
+def compare_published(name: str, published: Published, facts: dict[str, Any]) -> dict[str, Any]:
+    """The published counts and the names of those that are others here, of which a warning is printed."""
+    found = {"users": facts["users"], "items": facts["items_rated"], "interactions": facts["rows_kept"]}
+    stated = published.model_dump()
+    differ = [role for role in found if found[role] != stated[role]]
+    for role in differ:
+        print(f"warning: {name}: {found[role]:,} {role}, and {stated[role]:,} are published", file=sys.stderr)
+    return {**stated, "differ": differ}
 
 
 def check_described(
@@ -250,6 +278,23 @@ def deduplicate(
         )
     keep = np.ones(user.size, bool)
     keep[duplicated] = False
+    return keep
+
+
+def deduplicate_split(
+    columns: dict[str, np.ndarray], users: int, items: int, policy: str, rows: RawInteractions
+) -> np.ndarray | None:
+    """As `deduplicate`, within each file of a split.
+
+    Raises:
+        FrugalError: also where a row is in two files, unless the policy is ``keep``.
+    """
+    user, item, timestamp, part = (columns[name] for name in ("user", "item", "timestamp", "part"))
+    keep = deduplicate(user + part.astype(np.int64) * users, item, timestamp, items, policy, rows)
+    if policy != "keep" and has_times(rows):
+        left = np.arange(user.size) if keep is None else np.flatnonzero(keep)
+        apart = deduplicate(user[left], item[left], timestamp[left], items, "keep_first", rows)
+        demand_disjoint(left, apart, rows)
     return keep
 
 

@@ -1,5 +1,6 @@
 """Interactions of any format from one file, or from several that are the parts of one table."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -38,7 +39,7 @@ def read_ratings(record: dict[str, Any], paths: Sequence[Path], entry: DatasetEn
 def _reader(record: dict[str, Any], paths: Sequence[Path], entry: DatasetEntry, bad: BadRows) -> Read:
     """What reads each part, by what the first one says of all."""
     form, encoding = record["format"], record.get("encoding") or "utf-8"
-    rules = Rules(entry.rating_range, integer_ids=form in RATINGS)
+    rules = Rules(entry.rating_range, integer_ids=form in RATINGS, events=entry.events)
     if form == "amazon-json":
         keys = edition(paths)
         return lambda path: read_amazon(path, keys, rules, bad)
@@ -119,6 +120,7 @@ def join_tables(paths: Sequence[Path], tables: Sequence[RawInteractions]) -> Raw
         locate,
         time,
         _join_lines([table.lines for table in tables]),
+        sum((table.events for table in tables), Counter()) if tables[0].events is not None else None,
     )
 
 

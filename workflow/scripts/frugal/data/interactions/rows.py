@@ -24,16 +24,19 @@ TIME_TYPES = (np.int64, np.uint8)
 LARGEST_RATING = float(np.finfo(np.float32).max)
 EXACT = 2**53
 LARGEST_ID = 2**63 - 1
+# Ids below this are counted in a table of as many bytes.
+TABLE = 1 << 26
 #: A whole number as a table with gaps writes it.
 WHOLE_FLOAT = re.compile(r"([0-9]+)\.0+")
 
 
 @dataclass(frozen=True)
 class Rules:
-    """What rows must satisfy beyond being readable."""
+    """What rows must satisfy beyond being readable; only rows of ``events`` are read, where these are given."""
 
     rating_range: tuple[float, float] | None = None
     integer_ids: bool = False
+    events: tuple[str, ...] | None = None
 
 
 @dataclass
@@ -94,10 +97,12 @@ class RawInteractions:
     Attributes:
         rating: float32, (rows,).
         timestamp: int64, (rows,), since 1970 in the unit that ``time`` names; None where the file has no such column.
-        rows_read: rows in the file, bad ones included.
+        rows_read: rows in the file, bad ones and those of other event types included.
         locate: row to its place, for messages.
         time: how the file writes its times (``source``), and the ``unit`` of ``timestamp``.
         lines: where every line of a text file is a row or part of one: those that are not the first of a row.
+        events: rows of each event type, wanted or not; None where rows of all types are read.
+        part: int8, (rows,), the place in `frugal.config.sources.SPLITS` of the row's file; None without such files.
     """
 
     user: Ids
@@ -108,6 +113,8 @@ class RawInteractions:
     locate: Callable[[int], Place]
     time: dict[str, str] | None = None
     lines: Lines | None = None
+    events: Counter[str] | None = None
+    part: np.ndarray | None = None
 
 
 class Collector:
@@ -227,6 +234,21 @@ def good_ids(values: Iterable[str], role: str, rules: Rules) -> list[str] | None
         return [parse_id(value, role, rules) for value in values]
     except BadRow:
         return None
+
+
+def integer_ids(ids: np.ndarray) -> Ids | None:
+    """Codes for a column of whole numbers, (rows,), that are ids; None where one is negative."""
+    if ids.size and ids.min() < 0:
+        return None
+    if ids.size and ids.max() < TABLE:
+        # A table of all numbers up to the largest is many times faster than sorting the rows.
+        present = np.zeros(ids.max() + 1, bool)
+        present[ids] = True
+        distinct = np.flatnonzero(present)
+        codes = (np.cumsum(present, dtype=np.int32) - 1)[ids]
+    else:
+        distinct, codes = np.unique(ids, return_inverse=True)
+    return Ids(codes.astype(np.int32, copy=False), [str(value) for value in distinct.tolist()])
 
 
 def good_ratings(rating: np.ndarray, rules: Rules) -> np.ndarray | None:

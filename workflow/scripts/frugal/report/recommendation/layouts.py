@@ -26,7 +26,7 @@ LAYOUTS = {
         "its user has the same time; a step elsewhere, from one interaction of the training part to the next, if both "
         "have the same time. The order of ties is random, by a hash, or that of the file. A target is repeated if its "
         "user has had it before, and cold if nobody has it in the training part. Where the history is "
-        "left out of the ranking, repeated targets are left out too.",
+        "left out of the ranking, repeated targets are left out too. Users without history are not scored.",
         (
             Column("dataset", "Data set"),
             Column("split", "Split"),
@@ -44,6 +44,7 @@ LAYOUTS = {
             Column("cases", "Test users", ",d"),
             Column("repeated", "Repeated targets, %", ".1%", optional=True),
             Column("cold", "Cold targets, %", ".1%", optional=True),
+            Column("without_history", "Test interactions of users without history, %", ".1%", optional=True),
             Column("history", "History", optional=True),
         ),
         needs=("config.yaml", "summary.json", "metrics.json"),

@@ -23,7 +23,7 @@ from frugal.report.recommendation.layouts import LAYOUTS
 from frugal.report.results import ExperimentResults, Run
 from frugal.stats import Comparison, compare
 
-SPLITS = {"leave_one_out": "leave one out", "global_time": "global time"}
+SPLITS = {"leave_one_out": "leave one out", "global_time": "global time", "files": "the data set's own"}
 #: What modes are compared with.
 FULL_PRECISION = ("float32", "fp32")
 #: What remains of a measurement that failed.
@@ -76,7 +76,7 @@ def _several_targets(run: Run) -> bool:
     """Whether a user may have several targets; with one, recall is the hit rate again."""
     source = run.experiment.principal if run.role == "baseline" else run
     data = source.section("data") if source is not None else {}
-    return data.get("split") == "global_time" and data.get("targets") in (None, "all")
+    return data.get("split") == "files" or (data.get("split") == "global_time" and data.get("targets") in (None, "all"))
 
 
 def data(experiment: ExperimentResults) -> Rows:
@@ -97,6 +97,7 @@ def data(experiment: ExperimentResults) -> Rows:
             "mean_length": interactions / users if users and interactions else None,
             "ordered": _order(summary, ordered) if summary else None,
             "tie_order": tie_order(summary),
+            "without_history": _without_history(summary),
         } | {name: settings.get(name) for name in ("min_rating", "max_users", "fraction")}
         row = rows.setdefault(protocol(run), row)
         record = run.record or {}
@@ -107,6 +108,12 @@ def data(experiment: ExperimentResults) -> Rows:
         if ties := record.get("ties"):
             row |= {"tied_targets": ties["evaluation"], "tied_steps": ties["elsewhere"]}
     return list(rows.values())
+
+
+def _without_history(summary: dict[str, Any]) -> float | None:
+    """The share of the test interactions whose users are in no earlier file of the data set's own split."""
+    split = summary.get("split")
+    return split["without_history"]["test"] / split["rows"]["test"] if split else None
 
 
 def _order(summary: dict[str, Any], ordered: bool) -> str:
