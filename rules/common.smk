@@ -39,6 +39,7 @@ sys.path.insert(0, str(SCRIPTS))
 from frugal.config.backends import uses_unsloth
 from frugal.config.layers import COMMAND_LINE, command_options, holder, load_layers
 from frugal.config.registry import table_json
+from frugal.config.search_space import largest
 from frugal.config.sources import DOCUMENT_FORMATS, source_kind
 from frugal.config.study import plain
 from frugal.config.yaml_files import read_yaml
