@@ -57,7 +57,8 @@ preflight: .venv/ready ## whether the study (STUDY=full, for example) can run on
 	@$(SNAKEMAKE) preflight
 
 search: .venv/ready ## better settings, found on validation data (STUDY=shop EXPERIMENT=recommender VARIANT=sasrec)
-	@$(SNAKEMAKE) $(if $(EXPERIMENT)$(VARIANT),results/$(STUDY)/$(EXPERIMENT)/$(VARIANT)/search/best.yaml,search)
+	@$(if $(and $(EXPERIMENT),$(VARIANT)),,$(if $(EXPERIMENT)$(VARIANT),$(error give both EXPERIMENT and VARIANT, or neither)))
+	@$(SNAKEMAKE) $(if $(EXPERIMENT),results/$(STUDY)/$(EXPERIMENT)/$(VARIANT)/search/best.yaml,search)
 
 recipe: .venv/ready ## keep what that search has found as config/recipes/NAME.yaml, for studies to use
 	@$(BIN)/python workflow/scripts/write_recipe.py --search="results/$(STUDY)/$(EXPERIMENT)/$(VARIANT)/search" --name="$(NAME)"
