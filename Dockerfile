@@ -5,7 +5,7 @@
 # at the top of the Snakefile.
 FROM condaforge/miniforge3:latest
 LABEL io.github.snakemake.containerized="true"
-LABEL io.github.snakemake.conda_env_hash="691e648f8a7a2de410311cd7ee930c319f590c0ae315c342fc49b05eec0c94de"
+LABEL io.github.snakemake.conda_env_hash="af3e2cbdfb3b53418a5f9f7fdcf4f218986838b4f79d2315a6559aff862e96a0"
 # Conda environment:
 #   source: envs/base.yaml
 #   prefix: /conda-envs/1611816a4818e6ee1e671ad3cc21f661
@@ -85,7 +85,7 @@ RUN mkdir -p /conda-envs/1c87aff47109d111c92c395924e055bf
 COPY envs/llm.yaml /conda-envs/1c87aff47109d111c92c395924e055bf/environment.yaml
 # Conda environment:
 #   source: envs/recsys.yaml
-#   prefix: /conda-envs/dfa859a1c74b270a8b61fd9098983809
+#   prefix: /conda-envs/6c799cbf130145b2374c1be75d4e34b3
 #   # Recommenders, on CPUs and GPUs. CUDA 13.0 asks for NVIDIA's driver 580 or newer.
 #   channels:
 #     - conda-forge
@@ -108,9 +108,10 @@ COPY envs/llm.yaml /conda-envs/1c87aff47109d111c92c395924e055bf/environment.yaml
 #         - pyarrow==26.0.1
 #         - pydantic==2.14.3
 #         - PyYAML==6.0.3
+#         - optuna==5.0.0   # searches alone import it
 #         - scipy==1.17.1
-RUN mkdir -p /conda-envs/dfa859a1c74b270a8b61fd9098983809
-COPY envs/recsys.yaml /conda-envs/dfa859a1c74b270a8b61fd9098983809/environment.yaml
+RUN mkdir -p /conda-envs/6c799cbf130145b2374c1be75d4e34b3
+COPY envs/recsys.yaml /conda-envs/6c799cbf130145b2374c1be75d4e34b3/environment.yaml
 # Conda environment:
 #   source: envs/report.yaml
 #   prefix: /conda-envs/9298e88ef467d88149530d5bde51a0b4
@@ -174,7 +175,7 @@ COPY envs/unsloth.yaml /conda-envs/f2c8433ace87928ec48c2eec917d8704/environment.
 RUN conda env create --prefix /conda-envs/1611816a4818e6ee1e671ad3cc21f661 --file /conda-envs/1611816a4818e6ee1e671ad3cc21f661/environment.yaml && \
     conda env create --prefix /conda-envs/7ba5061a5dff87d42880b494d600e366 --file /conda-envs/7ba5061a5dff87d42880b494d600e366/environment.yaml && \
     conda env create --prefix /conda-envs/1c87aff47109d111c92c395924e055bf --file /conda-envs/1c87aff47109d111c92c395924e055bf/environment.yaml && \
-    conda env create --prefix /conda-envs/dfa859a1c74b270a8b61fd9098983809 --file /conda-envs/dfa859a1c74b270a8b61fd9098983809/environment.yaml && \
+    conda env create --prefix /conda-envs/6c799cbf130145b2374c1be75d4e34b3 --file /conda-envs/6c799cbf130145b2374c1be75d4e34b3/environment.yaml && \
     conda env create --prefix /conda-envs/9298e88ef467d88149530d5bde51a0b4 --file /conda-envs/9298e88ef467d88149530d5bde51a0b4/environment.yaml && \
     conda env create --prefix /conda-envs/f2c8433ace87928ec48c2eec917d8704 --file /conda-envs/f2c8433ace87928ec48c2eec917d8704/environment.yaml && \
     conda clean --all -y

@@ -27,7 +27,7 @@ endif
 # PyTorch's libraries held to AVX2, as on most laptops.
 AVX2      = ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2
 
-.PHONY: help new-study export-data report cached-report partial-report adopt status preflight plan claims mlflow test avx2-smoke \
+.PHONY: help new-study export-data report search recipe cached-report partial-report adopt status preflight plan claims mlflow test avx2-smoke \
 	slurm-test chaos sanitize repeat fuzz test-unsloth-versions test-trackers audit lint format lock schema docs rehearse \
 	workflow-picture container bench bench-data bench-amazon bench-recsys bench-llm clean
 
@@ -61,6 +61,13 @@ status: .venv/ready ## where each run is (STUDY=laptop), also while Snakemake ru
 
 preflight: .venv/ready ## whether the study (STUDY=full, for example) can run on this machine
 	@$(SNAKEMAKE) preflight
+
+search: .venv/ready ## better settings, found on validation data (STUDY=shop EXPERIMENT=recommender VARIANT=sasrec)
+	@$(if $(and $(EXPERIMENT),$(VARIANT)),,$(if $(EXPERIMENT)$(VARIANT),$(error give both EXPERIMENT and VARIANT, or neither)))
+	@$(SNAKEMAKE) $(if $(EXPERIMENT),results/$(STUDY)/$(EXPERIMENT)/$(VARIANT)/search/best.yaml,search)
+
+recipe: .venv/ready ## keep what that search has found as config/recipes/NAME.yaml, for studies to use
+	@$(BIN)/python workflow/scripts/write_recipe.py --search="results/$(STUDY)/$(EXPERIMENT)/$(VARIANT)/search" --name="$(NAME)"
 
 rehearse: .venv/ready ## the study (STUDY=full, for example) from download to report in minutes, with small stand-ins
 	@$(BIN)/python workflow/scripts/rehearse_study.py --configfile $(CONFIG) --cores $(CORES)

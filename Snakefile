@@ -19,6 +19,7 @@ include: "rules/data.smk"
 include: "rules/machine.smk"
 include: "rules/preference.smk"
 include: "rules/recommendation.smk"
+include: "rules/search.smk"
 include: "rules/language_modeling.smk"
 include: "rules/report.smk"
 
@@ -41,6 +42,7 @@ localrules:
     tables,
     figures,
     report,
+    search,
 
 
 rule all:

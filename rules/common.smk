@@ -37,10 +37,11 @@ SCRIPTS = ROOT / "workflow" / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
 from frugal.config.backends import uses_unsloth
+from frugal.config.base import plain
 from frugal.config.layers import COMMAND_LINE, command_options, holder, load_layers
 from frugal.config.registry import table_json
+from frugal.config.search_space import largest
 from frugal.config.sources import source_kind
-from frugal.config.base import plain
 from frugal.config.study import holds_documents
 from frugal.config.yaml_files import read_yaml
 from frugal.errors import FrugalError

@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from frugal.config.base import ExperimentSettings, Settings, later
+from frugal.config.search import SearchSettings
 from frugal.config.training import Beta, Count, Positive, Scheduler, TrainerSettings
 
 MODULES = ("query_key_value", "attention_output", "up", "down")
@@ -331,3 +332,11 @@ class RecommendationExperiment(ExperimentSettings, RecommendationRun):
     """The experiment: the settings that all its runs share, and what each variant changes."""
 
     efficiency: EfficiencySettings | None = Field(None, description="Measure sizes and modes; null leaves it out.")
+    recipe: str | None = Field(
+        None,
+        description="A file of settings that a search has found, such as config/recipes/shop.yaml; the keys beside it "
+        "take precedence. Variants may have one too.",
+    )
+    search: SearchSettings | None = Field(
+        None, description="Look for better settings with `make search`; variants may change it, or have their own."
+    )

@@ -8,6 +8,9 @@ from frugal.config.registry import DatasetEntry, ModelEntry
 from frugal.config.study import LONGEST_NAME, NAME, StudySettings
 from frugal.kinds import KINDS
 
+#: What an experiment has beside the settings of its runs, and its variants may have too.
+IN_VARIANTS = ("recipe", "search")
+
 
 def json_schema() -> dict[str, Any]:
     """The JSON schema of a study, for editors: an experiment has the keys of its kind, and variants take the same."""
@@ -21,6 +24,8 @@ def json_schema() -> dict[str, Any]:
         experiment, changes = definitions[kind.experiment.__name__], definitions.pop(kind.run.__name__)
         experiment["required"] = ["kind", *experiment["required"]]
         changes.pop("required", None)
+        shared = {key: experiment["properties"][key] for key in IN_VARIANTS if key in experiment["properties"]}
+        changes["properties"] |= shared
         definitions[f"{kind.run.__name__}Changes"] = changes
         variant = {"$ref": f"#/$defs/{kind.run.__name__}Changes"}
         experiment["properties"]["variants"]["additionalProperties"] = variant

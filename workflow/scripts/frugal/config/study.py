@@ -3,7 +3,7 @@
 import copy
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +14,7 @@ from frugal.config.backends import uses_unsloth
 from frugal.config.base import Settings
 from frugal.config.errors import describe, nearest, validate
 from frugal.config.originals import ORIGINALS_FILE, PROJECT, load_originals, project_file
+from frugal.config.recipes import with_recipes
 from frugal.config.recommendation import SPLIT_ADVICE, ModelSettings
 from frugal.config.registry import (
     DATASETS_FILE,
@@ -24,13 +25,15 @@ from frugal.config.registry import (
     load_datasets,
     load_models,
 )
+from frugal.config.search import SearchSettings
+from frugal.config.search_space import can_be_searched, check_search
 from frugal.config.sources import DOCUMENT_FORMATS
 from frugal.config.yaml_files import read_yaml
 from frugal.errors import FrugalError
 from frugal.kinds import BASE, KINDS, RECOMMENDATION, Kind
 
 #: What an experiment has beside the settings of its runs.
-AROUND_RUNS = ("title", "reproduces", "script", "environment", "variants", "efficiency", "ladder")
+AROUND_RUNS = ("title", "reproduces", "script", "environment", "variants", "efficiency", "ladder", "recipe")
 #: Names of targets of Snakemake, and of folders beside those of the experiments.
 TARGETS = ("all", "data", "models", "preflight", "tables", "figures", "report", "machine", "dvc")
 #: Folders of an experiment that are no variants.
@@ -86,6 +89,7 @@ class Experiment:
     Attributes:
         shared: the settings that all runs share.
         runs: variant -> its settings; first the untuned base model, `BASE`, where the kind has one.
+        searches: variant -> the search for its settings, of those that have one.
     """
 
     name: str
@@ -93,6 +97,7 @@ class Experiment:
     settings: Any
     shared: Any
     runs: Mapping[str, Any]
+    searches: Mapping[str, SearchSettings] = field(default_factory=dict)
 
     @property
     def variants(self) -> list[str]:
@@ -172,6 +177,7 @@ def load_study(data: dict[str, Any], file: str) -> Study:
         FrugalError: one line for each fault, naming the file and the key.
     """
     _refuse_former_form(data, file)
+    data = with_recipes(data, file)
     settings = validate(StudySettings, data, file=file)
     datasets, models = _tables(settings, file)
     experiments = {name: _load_experiment(data, name, file, datasets) for name in settings.experiments}
@@ -262,7 +268,11 @@ def _load_experiment(data: dict[str, Any], name: str, file: str, datasets: Mappi
     shared = resolve(data, name, BASE, file, datasets)
     runs = {BASE: shared} if kind.has_base_model else {}
     runs |= {variant: resolve(data, name, variant, file, datasets) for variant in settings.variants}
-    return Experiment(name, kind, settings, shared, runs)
+    searches = {}
+    for variant in settings.variants if "search" in kind.experiment.model_fields else ():
+        if search := _search(data, name, variant, file, runs[variant]):
+            searches[variant] = search
+    return Experiment(name, kind, settings, shared, runs, searches)
 
 
 def _kind(name: Any, where: str) -> Kind:
@@ -360,16 +370,40 @@ def resolve(
 
     The variant `BASE` changes nothing. A run whose settings name items takes the words of its data set.
     """
-    entry = data["experiments"][experiment]
-    model, prefix = KINDS[entry["kind"]].run, ("experiments", experiment)
-    settings = {key: value for key, value in entry.items() if key not in AROUND_RUNS}
-    if variant != BASE:
-        changes, prefix = (entry.get("variants") or {"tuned": {}})[variant], (*prefix, "variants", variant)
-        settings = overlay(settings, changes, file, prefix)
+    kind = KINDS[data["experiments"][experiment]["kind"]]
+    model, (settings, prefix) = kind.run, _laid_over(data, experiment, variant, file)
+    if "search" in kind.experiment.model_fields:
+        settings.pop("search", None)
     dataset = settings.get("dataset")
     if "items" in model.model_fields and isinstance(dataset, str) and dataset in (datasets or {}):
         settings = {"items": datasets[dataset].item_words.model_dump()} | settings
     return validate(model, settings, file=file, prefix=prefix)
+
+
+def _laid_over(
+    data: dict[str, Any], experiment: str, variant: str, file: str
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """An experiment's settings with those of a variant laid over them, and the keys that lead to the latter."""
+    entry, prefix = data["experiments"][experiment], ("experiments", experiment)
+    settings = {key: value for key, value in entry.items() if key not in AROUND_RUNS}
+    if variant == BASE:
+        return settings, prefix
+    changes, prefix = (entry.get("variants") or {"tuned": {}})[variant], (*prefix, "variants", variant)
+    if isinstance(changes, dict) and "search" in changes and changes["search"] is None:
+        settings.pop("search", None)  # null: not of this variant
+    return overlay(settings, changes, file, prefix), prefix
+
+
+def _search(data: dict[str, Any], experiment: str, variant: str, file: str, run: Settings) -> SearchSettings | None:
+    """The search for a variant's settings: the experiment's, with what the variant changes; None without one."""
+    settings, prefix = _laid_over(data, experiment, variant, file)
+    own = "search" in (data["experiments"][experiment].get("variants") or {}).get(variant, {})
+    if settings.get("search") is None or not (own or can_be_searched(run)):
+        return None
+    prefix = (*(prefix if own else ("experiments", experiment)), "search")
+    search = validate(SearchSettings, settings["search"], file=file, prefix=prefix)
+    check_search(run, search, file, prefix)
+    return search
 
 
 def overlay(base: dict[str, Any], changes: Any, file: str, prefix: tuple[str, ...]) -> dict[str, Any]:

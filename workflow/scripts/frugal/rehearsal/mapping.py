@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from frugal.config.llm import ALL_LINEAR, PROJECTIONS
+from frugal.config.recipes import with_recipes
 from frugal.config.study import Experiment, Study
 from frugal.kinds import BASE, LANGUAGE_MODELING, PREFERENCE, RECOMMENDATION
 from frugal.run.gpus import AUTO
@@ -142,12 +143,14 @@ def map_experiments(study: Study, data: Mapping[str, Any]) -> tuple[dict[str, An
     Args:
         data: the study's file as parsed, whose resolved form ``study`` is.
     """
-    experiments, changes = copy.deepcopy(dict(data["experiments"])), []
+    experiments, changes = copy.deepcopy(dict(with_recipes(data, study.name)["experiments"])), []
     for name, experiment in study.experiments.items():
         entry, prefix = experiments[name], f"experiments.{name}"
         changes += _map_run(entry, experiment, BASE, prefix)
         for variant, given in (entry.get("variants") or {}).items():
             changes += _map_run(given, experiment, variant, f"{prefix}.variants.{variant}")
+        for one in (entry, *(entry.get("variants") or {}).values()):
+            one.pop("search", None)  # values of the space may not fit the small sizes
         for key, rules in (("ladder", LADDER), ("efficiency", EFFICIENCY)):
             if (settings := getattr(experiment, key)) is not None:
                 changes += _apply(rules, entry[key], settings, f"{prefix}.{key}", everything=True)
@@ -214,6 +217,7 @@ def not_rehearsed(study: Study, conda: bool = False) -> list[str]:
         "torch.compile.": any(getattr(run, "torch_compile", False) for run in training)
         or any("compile" in mode for mode in modes),
         "Experiment trackers (`report_to`).": any(run.report_to for run in training),
+        "Searches for settings (`search`).": any(one.searches for one in study.experiments.values()),
         "Stopping and continuing at `deadline_minutes`.": any(run.deadline_minutes for run in training),
         "Filled rating sheets.": any(run.rating.sheets for run in runs if hasattr(run, "rating")),
         "Other studies' results beside these (`report.compare`).": bool(study.report.compare),
