@@ -153,7 +153,7 @@ LAYOUTS = {
             Column("HR@10", "HR@10", ".3f", interval=True),
             Column("NDCG@10", "NDCG@10", ".3f", interval=True, best="max"),
             Column("difference", "From the baseline", "+.3f", interval=True),
-            Column("verdict", "Than the baseline", wraps=0.12),
+            Column("verdict", "Than the baseline", wraps=0.17),
         ),
         needs=("beyond.json", "groups.parquet"),
         keys=2,
