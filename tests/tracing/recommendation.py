@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pandas as pd
+
 from .sources import (
     PROVENANCE,
     Cell,
@@ -16,6 +18,7 @@ from .sources import (
     told,
     trained,
 )
+from .statistics import FEW, Cases, by_user, holm, is_bound, is_p, verdict
 from .study import BASELINE, mentions
 
 
@@ -134,6 +137,71 @@ def tied(name: str):
     return lambda cell, run: cell.study.record(cell.experiment, run)["ties"][name]
 
 
+def lists(cell: Cell) -> dict[str, Any]:
+    return cell.study.json(f"{cell.experiment}/{cell.run}/beyond.json")
+
+
+def part_of(record: dict[str, Any], column: str) -> float | None:
+    """A metric of a record, or an end of its interval, or its spread over seeds."""
+    name, _, part = column.rpartition("_")
+    if part in ("lower", "upper"):
+        return (record.get("intervals", {}).get(name) or [None, None])[part == "upper"]
+    return record.get("std", {}).get(name) if part == "std" else record["metrics"].get(column)
+
+
+def group_of(cell: Cell) -> dict[str, Any]:
+    """The entry of beyond.json for a row: its label has a range of lengths, or a group of items."""
+    entries = [one for one in lists(cell)["groups"] if one["by"] == cell.row["by"]]
+    label = cell.row["group"]
+    return next(one for one in entries if label in (f"histories of {one['group']}", f"{one['group']} targets"))
+
+
+def members(cell: Cell, run: str) -> pd.DataFrame:
+    """The users of a row's group, with their values of a run."""
+    frame = cell.study.frame(f"{cell.experiment}/{run}/groups.parquet")
+    return frame[(frame["by"] == cell.row["by"]) & (frame["group"] == group_of(cell)["group"])]
+
+
+def best_baseline(cell: Cell) -> str:
+    """The baseline with the highest NDCG@10."""
+    folders = (cell.study.root / cell.experiment).glob(f"{BASELINE}*/metrics.json")
+    scores = {path.parent.name: cell.study.record(cell.experiment, path.parent.name)["metrics"] for path in folders}
+    return max(scores, key=lambda name: scores[name]["NDCG@10"])
+
+
+def in_group(source: Source) -> Source:
+    """A value of the paired comparison in a row's group; of baselines and of fewer than ten users nothing is said."""
+
+    def value(cell: Cell) -> Any:
+        few = cell.row["users"] < FEW and cell.column not in ("difference", "against")
+        return None if cell.run.startswith(BASELINE) or not cell.row["users"] or few else source(cell)
+
+    return value
+
+
+def group_cases(cell: Cell) -> Cases:
+    return by_user(members(cell, cell.run), members(cell, best_baseline(cell)))
+
+
+def against(cell: Cell) -> bool:
+    """Its label and its folder's name have the same first word."""
+    return cell.shown.lower().startswith(best_baseline(cell).removeprefix(BASELINE).split("_")[0])
+
+
+GROUPS: dict[str, Source] = {
+    "by": lambda cell: cell.shown in ("history", "popularity"),
+    "group": lambda cell: bool(group_of(cell)),
+    "users": lambda cell: len(members(cell, cell.run)),
+    "few": lambda cell: "few" if len(members(cell, cell.run)) < 30 else None,
+    "against": in_group(against),
+    "difference": in_group(lambda cell: group_cases(cell).mean),
+    "difference_lower": in_group(lambda cell: is_bound(cell.shown, group_cases(cell), 0.025)),
+    "difference_upper": in_group(lambda cell: is_bound(cell.shown, group_cases(cell), 0.975)),
+    "p": in_group(lambda cell: is_p(cell.shown, group_cases(cell))),
+    "p_holm": lambda cell: holm(list(cell.frame["p"]))[list(cell.frame.index).index(cell.row.name)],
+    "verdict": in_group(lambda cell: verdict(cell.row)),
+    "*": lambda cell: part_of(group_of(cell), cell.column),
+}
 PROTOCOL = {"protocol": told("config")}
 TABLES: dict[str, dict[str, Source]] = {
     "data": {
@@ -159,6 +227,8 @@ TABLES: dict[str, dict[str, Source]] = {
     "ranking": PROTOCOL | {"seeds": seeds, "*": full_score},
     "cutoffs": PROTOCOL | {"*": cut_off},
     "tests": compared(principal, lambda cell: cell.run),
+    "beyond": PROTOCOL | {"*": lambda cell: part_of(lists(cell), cell.column)},
+    "groups": PROTOCOL | GROUPS,
     "sampled": PROTOCOL | {"negatives": negatives, "*": lambda cell: cell.record["sampled"].get(cell.column)},
     "training": PROTOCOL
     | {

@@ -158,7 +158,7 @@ def shown_faults(report: Path, labels: dict[str, dict[str, str]]) -> tuple[list[
     document = (report / "report.md").read_text(encoding="utf-8")
     for path in sorted((report / "tables").glob("*.md")):
         name, frame = path.stem, read(path.with_suffix(".csv"))
-        head, *rows = markdown_rows(path)
+        head, *rows = lines_of = markdown_rows(path)
         if name in page and [[cell.strip() for cell in row] for row in page[name]] != [head, *rows]:
             found.append(f"{name}: HTML and Markdown differ")
         lines = [line for line in path.read_text(encoding="utf-8").split("\n") if line.startswith("| ")]
@@ -166,6 +166,9 @@ def shown_faults(report: Path, labels: dict[str, dict[str, str]]) -> tuple[list[
             found.append(f"{name}: report.md has another table")
         if latex_numbers(path.with_suffix(".tex")) != [NUMBER.findall(" ".join(row)) for row in rows]:
             found.append(f"{name}: LaTeX and Markdown differ")
+        if len(frame) == 1 and {line[0] for line in lines_of} <= labels[name].keys():
+            # It stands upright: each line is a heading and its value.
+            head, *rows = zip(*lines_of, strict=True)
         for (_, row), shown in zip(frame.iterrows(), rows, strict=True):
             for heading, text in zip(head, shown, strict=True):
                 number += 1

@@ -15,6 +15,7 @@ import run_stage
 from frugal.config.study import load_study, read_study
 from frugal.errors import FrugalError
 from frugal.files import read_json, write_json
+from frugal.report.contents import describe, result_files
 from frugal.versioning.code import _without_comments, stage_code
 from frugal.versioning.jobs import record_jobs, restore_jobs
 from frugal.versioning.overview import write_overview
@@ -177,6 +178,22 @@ def test_every_missing_model_and_card_is_named(tmp_path, monkeypatch):
         "results/smoke/bert4rec/ilora/seeds/1/model",
         "results/smoke/climate/tuned/README.md",
     ]
+
+
+def test_results_of_earlier_code_lack_files(tmp_path, monkeypatch):
+    study = VersionedStudy(read_study(SMOKE))
+    described = describe(study.study)
+    monkeypatch.chdir(tmp_path)
+    for name in described["experiments"]:
+        for file in result_files(described, name):
+            path = Path("results/smoke") / name / file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+    study.check_results()
+    for file in ("beyond.json", "groups.parquet"):
+        (Path("results/smoke/ssept/ssept") / file).unlink()
+    with pytest.raises(FrugalError, match=r"^results/smoke/ssept/ssept/beyond\.json: missing \(and 1 more\), and a"):
+        study.check_results()
 
 
 def test_overview(tmp_path):

@@ -33,6 +33,12 @@ def test_every_run_leaves_its_metrics(smoke, run):
     assert predictions["seed"].unique().tolist() == SEEDS.get(run, [0])
     assert predictions.groupby("seed").size().tolist() == [result["cases"]] * predictions["seed"].nunique()
     assert predictions["NDCG@10"].mean() == pytest.approx(result["metrics"]["NDCG@10"])
+    lists = json.loads((folder / "beyond.json").read_text())
+    assert lists["metrics"]["coverage@10"] == pytest.approx(result["metrics"]["coverage@10"])
+    by_length = [entry for entry in lists["groups"] if entry["by"] == "history"]
+    assert sum(entry["users"] for entry in by_length) == result["cases"]
+    whole = sum(entry["users"] * entry["metrics"]["NDCG@10"] for entry in by_length) / result["cases"]
+    assert whole == pytest.approx(result["metrics"]["NDCG@10"])
     # MovieLens numbers its users and films from 1, and the workflow from 0.
     assert (predictions["user_id"].astype(int) == predictions["user"] + 1).all()
     assert (predictions["target_ids"].map(len) == predictions["targets"]).all()
@@ -90,7 +96,7 @@ def test_one_key_of_one_variant_reruns_that_variant(smoke):
 
     plan = smoke.changed_plan(change)
     assert plan["train_recommender"] == 1
-    assert plan["evaluate_recommender"] == 1
+    assert plan["evaluate_recommender"] == plan["describe_lists"] == 1
     assert plan["write_report"] == 1
     assert not {"partition_interactions", "score_recommender_baselines", "train_preference"} & set(plan)
 

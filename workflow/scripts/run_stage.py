@@ -38,6 +38,7 @@ def main() -> int:
         restore_jobs(study.jobs_file(stage))
     if args.stage == "report":
         study.check_models()
+        study.check_results()
         options += ["--forcerun", *REPORT_JOBS]
     command = [sys.executable, "-m", "snakemake", "--cores", args.cores, "--configfile", str(args.configfile), *options]
     code = wait_for([*command, "--allowed-rules", *study.rules(args.stage), "--", *study.targets(args.stage)])

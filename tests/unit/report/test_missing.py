@@ -14,6 +14,8 @@ FILES = [
     "ssept/ssept/config.yaml",
     "ssept/ssept/metrics.json",
     "ssept/ssept/predictions.parquet",
+    "ssept/ssept/beyond.json",
+    "ssept/baseline_ease_recency/groups.parquet",
     "ssept/ssept/seeds/2/history.csv",
     "bert4rec/lora/metrics.json",
     "bert4rec/baseline_markov/predictions.parquet",

@@ -55,12 +55,13 @@ def each(tmp_path_factory):
 
 def test_one_experiment_has_its_tables_and_figures_under_its_name(books):
     results, report = books
-    tables = ["data", "ranking", "cutoffs", "tests", "sampled", "scaling", "training", "provenance"]
+    tables = ["data", "ranking", "cutoffs", "tests", "sampled", "beyond", "groups", "scaling", "training", "provenance"]
     assert results.experiments["books"].tables == tables
     names = {f"books_{part}" for part in tables} | {"efficiency", "machines"}
     files = {f"{name}.{form}" for name in names for form in TABLE_FORMATS}
     assert {path.name for path in (report / "tables").iterdir()} == files
-    figures = {f"books_{part}.{form}" for part in ("ranking", "convergence", "scaling") for form in FIGURE_FORMATS}
+    drawn = ("ranking", "convergence", "groups", "scaling")
+    figures = {f"books_{part}.{form}" for part in drawn for form in FIGURE_FORMATS}
     assert {path.name for path in (report / "figures").iterdir()} == figures
     text = (report / "report.md").read_text()
     assert "## What to read next" in text

@@ -22,7 +22,8 @@ from frugal.report.figures import style
 from frugal.report.originals.bert4rec import FACTS
 from frugal.report.recommendation import section
 from frugal.report.recommendation.literature import uniform_ratio
-from frugal.report.recommendation.tables import protocol, scaled, starting_point
+from frugal.report.recommendation.protocol import protocol
+from frugal.report.recommendation.tables import scaled, starting_point
 
 
 def context(results, experiment: str) -> dict:

@@ -86,6 +86,42 @@ def test_intervals_go_below_their_values_where_a_row_is_too_wide():
     assert "stacked" not in to_html(narrow, "Words")
 
 
+def test_a_spread_has_no_sign():
+    columns = (Column("name", "Name"), Column("x", "X", "+.1%", spread=True))
+    frame = pd.DataFrame([{"name": "a", "x": 0.022, "x_std": 0.006}])
+    assert Table("t", Layout("Words.", columns), frame).rows()[0][1].value == "+2.2 ± 0.6"
+
+
+def test_a_wide_table_of_one_row_stands_upright():
+    columns = (Column("name", "Data_set"), *(Column(x, x.upper(), ".1f", interval=True) for x in "abcdef"))
+    row = {"name": "x_y"} | dict.fromkeys("abcde", 0.5) | {"a_lower": 0.25, "a_upper": 0.75}
+    frame = pd.DataFrame([row], columns=["name", *"abcdef", "a_lower", "a_upper"])
+    upright = Table("one", Layout("Words.", columns), frame)
+    assert to_markdown(upright) == (
+        "| Data\\_set | x\\_y |\n| --- | --- |\n| A | 0.5 \\[0.2, 0.8\\] |\n"
+        "| B | 0.5 |\n| C | 0.5 |\n| D | 0.5 |\n| E | 0.5 |\n| F |  |\n"
+    )
+    latex = to_latex(upright)
+    assert latex.startswith("\\begin{tabular}{@{}ll@{}}\n\\toprule\nData\\_set & x\\_y \\\\\n\\midrule\n")
+    assert "\nA & 0.5 {\\scriptsize [0.2, 0.8]} \\\\\n" in latex
+    assert latex.endswith("F &  \\\\\n\\bottomrule\n\\end{tabular}\n")
+    html = to_html(upright, "Words")
+    assert '<table id="table-one" class="upright">' in html
+    assert '<tr><th scope="row">Data_set</th><td data-order="x_y">x_y</td></tr>' in html
+    assert html.count("<tr>") == 7
+    assert "<button" not in html  # nothing to sort
+    # With fewer columns, or another row, it lies.
+    assert not Table("one", Layout("Words.", columns[:6]), frame).upright
+    assert not Table("two", Layout("Words.", columns), pd.concat([frame, frame])).upright
+
+
+def test_sentences_of_an_upright_table_wrap():
+    columns = (Column("why", "Why", wraps=0.2), *(Column(x, x, "any") for x in "abcdef"))
+    upright = Table("one", Layout("Words.", columns), pd.DataFrame([{"why": "so", **dict.fromkeys("abcdef", 1)}]))
+    assert to_latex(upright).startswith("\\begin{tabular}{@{}l>{\\raggedright\\arraybackslash}p{0.6\\linewidth}@{}}\n")
+    assert '<td class="wraps" data-order="so">so</td>' in to_html(upright, "Words")
+
+
 def test_a_column_that_varies_is_shown_where_it_does():
     layout = Layout("Words.", (Column("name", "Name"), Column("device", "Device", varying=True)))
     rows = [{"name": "a", "device": "x"}, {"name": "b", "device": "x"}]

@@ -59,12 +59,45 @@ def ranking_record(table: pd.DataFrame) -> dict:
     }
 
 
+#: Group of users or of targets -> the users in it: most in the head, few in the tail, nobody in the last.
+GROUPS = {
+    ("history", "20 to 34"): range(30), ("history", "35 to 90"): range(30, 60), ("popularity", "head"): range(30),
+    ("popularity", "mid"): range(30, 55), ("popularity", "tail"): range(55, 60), ("popularity", "cold"): range(0),
+}  # fmt: skip
+
+
+def write_lists(folder: Path, predictions: pd.DataFrame, strength: float) -> None:
+    """beyond.json and groups.parquet of such a recommender."""
+    names = ["HR@10", "NDCG@10"]
+    users = predictions.groupby("user")[names].mean()
+    entries, frames = [], []
+    for (by, group), members in GROUPS.items():
+        values = users.loc[list(members)]
+        frames.append(values.reset_index().assign(by=by, group=group))
+        metrics = values.mean().to_dict() if len(values) else {}
+        bounds = {name: [value - 0.02, value + 0.02] for name, value in metrics.items()} if len(values) >= 10 else {}
+        entries.append({"by": by, "group": group, "users": len(values), "metrics": metrics, "intervals": bounds})
+    pd.concat(frames)[["user", "by", "group", *names]].to_parquet(folder / "groups.parquet", index=False)
+    record = {
+        "metrics": {
+            "coverage@10": strength, "gini@10": 1 - strength, "popularity@10": 0.25,
+            "popularity_lift@10": 0.4 - strength, "novelty@10": 2.5,
+        },
+        "intervals": {"popularity@10": [0.2, 0.3], "popularity_lift@10": [-0.1, 0.5], "novelty@10": [2.25, 2.75]},
+        "groups": entries,
+    }  # fmt: skip
+    if predictions["seed"].nunique() > 1:
+        record["std"] = {"coverage@10": 0.01, "gini@10": 0.02, "popularity@10": 0.005, "novelty@10": 0.125}
+    write_json(folder / "beyond.json", record)
+
+
 def make_recommendation(folder: Path, experiment: Experiment) -> None:
     """The results of an experiment, baselines included, and measurements where its settings ask for them."""
     for name, strength in BASELINES.items():
         table = ranks(strength, [0])
         write_json(folder / f"baseline_{name}" / "metrics.json", ranking_record(table) | {"by_seed": {}})
         table.to_parquet(folder / f"baseline_{name}" / "predictions.parquet", index=False)
+        write_lists(folder / f"baseline_{name}", table, strength)
     for variant, run in experiment.runs.items():
         seeds, width, strength = run.seeds, run.model.hidden_size, STRENGTHS.get(variant, 0.2)
         skipped = [{"name": "item", "reason": HOSTILE}]
@@ -80,6 +113,7 @@ def make_recommendation(folder: Path, experiment: Experiment) -> None:
         table = ranks(strength, seeds)
         write_json(folder / variant / "metrics.json", ranking_record(table) | {"training": record})
         table.to_parquet(folder / variant / "predictions.parquet", index=False)
+        write_lists(folder / variant, table, strength)
         (folder / variant / "config.yaml").write_text(dump_yaml(plain(run)))
         for seed in seeds:
             steps = np.arange(10, 110, 10)

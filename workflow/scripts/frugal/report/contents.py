@@ -29,8 +29,6 @@ EFFICIENCY = "efficiency/measurements.json"
 LADDER = "ladder/measurements.json"
 #: What people said of the answers to prompts; only where filled rating sheets are named.
 RATINGS = "rating/ratings.json"
-#: Every baseline's files.
-BASELINE_FILES = ("metrics.json", "predictions.parquet")
 
 
 def section_of(kind: Kind) -> ModuleType:
@@ -78,7 +76,7 @@ def _parts(experiment: Experiment, datasets: Mapping[str, DatasetEntry]) -> dict
     names = list(dict.fromkeys(run.dataset for run in (experiment.shared, *experiment.runs.values())))
     formats = {source.format for name in names if name in datasets for source in datasets[name].sources}
     tables, figures = section.contents(experiment, formats)
-    runs = {name: list(BASELINE_FILES) for name in experiment.baseline_runs}
+    runs = {name: ["metrics.json", *section.BASELINE_FILES] for name in experiment.baseline_runs}
     for name, run in experiment.runs.items():
         histories = [f"seeds/{seed}/history.csv" for seed in getattr(run, "seeds", ())] or ["history.csv"]
         files = ["config.yaml", "metrics.json", *section.RUN_FILES]

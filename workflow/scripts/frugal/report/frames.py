@@ -33,14 +33,20 @@ def system_values(run: Run) -> dict[str, Any]:
 
 def metric_values(run: Run, columns: Iterable[Column]) -> dict[str, Any]:
     """A run's metrics for these columns, with their intervals and spreads where the columns show them."""
+    return recorded_values(run.record or {}, columns)
+
+
+def recorded_values(record: dict[str, Any], columns: Iterable[Column]) -> dict[str, Any]:
+    """The same from a record with `metrics`, and with `intervals` and `std` or without."""
+    metrics, intervals, spreads = (record.get(part) or {} for part in ("metrics", "intervals", "std"))
     values: dict[str, Any] = {}
     for column in columns:
-        values[column.name] = run.metrics.get(column.name)
+        values[column.name] = metrics.get(column.name)
         if column.interval:
-            bounds = run.intervals.get(column.name) or (None, None)
+            bounds = intervals.get(column.name) or (None, None)
             values |= {f"{column.name}_lower": bounds[0], f"{column.name}_upper": bounds[1]}
         if column.spread:
-            values[f"{column.name}_std"] = run.std.get(column.name)
+            values[f"{column.name}_std"] = spreads.get(column.name)
     return values
 
 

@@ -125,6 +125,16 @@ class Run:
         return _read(self.folder / "predictions.parquet", pd.read_parquet)
 
     @cached_property
+    def beyond(self) -> dict[str, Any] | None:
+        """Of a recommender: what its lists hold, and its metrics by groups of users and targets."""
+        return _read(self.folder / "beyond.json", _json_object)
+
+    @cached_property
+    def groups(self) -> pd.DataFrame | None:
+        """Of a recommender: one row a user in a group (user, by, group, HR@10, NDCG@10), means over seeds."""
+        return _read(self.folder / "groups.parquet", pd.read_parquet)
+
+    @cached_property
     def examples(self) -> list[dict[str, Any]] | None:
         """Free answers: kind, input, expected, answer, valid, correct."""
         return _read(self.folder / "examples.jsonl", _json_lines)

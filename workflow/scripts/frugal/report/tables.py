@@ -7,7 +7,7 @@ is missing: its cells are em dashes.
 import io
 import textwrap
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
@@ -23,6 +23,10 @@ MISSING = "\u2014"  # an em dash
 MINUS = "\u2212"  # as wide as a plus
 #: A row of more letters than this does not fit on a line of a page: intervals then go below their values.
 WIDEST_ROW = 100
+#: A table of one row with more columns than this stands upright.
+MOST_OF_ONE_ROW = 6
+#: The share of a page's width for the values of such a table where there are sentences among them.
+UPRIGHT_SHARE = 0.6
 #: How many wide letters fit on a line of a page, in the size of tables.
 LETTERS_OF_A_LINE = 70
 
@@ -99,6 +103,15 @@ class Table:
         numbers = {column.name: self.frame[column.name].nunique() for column in self.layout.columns}
         return [c for c in self.layout.columns if numbers[c.name] >= max(c.optional, 2 * c.varying)]
 
+    @property
+    def upright(self) -> bool:
+        """Whether each column is a line, its label and its value: one row of them would be wider than a page."""
+        return len(self.frame) == 1 and len(self.columns) > MOST_OF_ONE_ROW and not self.layout.long
+
+    def pairs(self) -> list[tuple[Column, Cell]]:
+        """The columns of a table of one row, and what this shows."""
+        return list(zip(self.columns, self.rows()[0], strict=True))
+
     def rows(self) -> list[list[Cell]]:
         """The cells that are shown, row by row."""
         contests = pd.Series(0, self.frame.index)
@@ -159,7 +172,7 @@ def _cell(row: pd.Series, column: Column, best: str | None, blank: str) -> Cell:
     known = bool(bounds) and not any(pd.isna(bound) for bound in bounds)
     interval = f"[{', '.join(format_value(bound, column.form) for bound in bounds)}]" if known else ""
     std = row.get(f"{column.name}_std") if column.spread else None
-    whole = shown if pd.isna(std) else f"{shown} ± {format_value(std, column.form)}"
+    whole = shown if pd.isna(std) else f"{shown} ± {format_value(std, column.form.removeprefix('+'))}"
     return Cell(whole, interval, shown == best, value if column.form == "text" else float(value))
 
 
@@ -169,7 +182,13 @@ def to_csv(table: Table) -> str:
 
 
 def to_markdown(table: Table) -> str:
-    """A pipe table; numbers to the right, the best in bold."""
+    """A pipe table; numbers to the right, the best in bold. Of one that stands upright the first line is the head."""
+    if table.upright:
+        lines = [
+            [escape.markdown(column.label), _marked(cell, escape.markdown, "**{}**", " ")]
+            for column, cell in table.pairs()
+        ]
+        return "".join(f"| {' | '.join(line)} |\n" for line in (lines[0], ["---", "---"], *lines[1:]))
     head = [escape.markdown(column.label) for column in table.columns]
     rule = ["---" if column.form == "text" else "---:" for column in table.columns]
     rows = [[_marked(cell, escape.markdown, "**{}**", " ") for cell in row] for row in table.rows()]
@@ -178,6 +197,8 @@ def to_markdown(table: Table) -> str:
 
 def to_latex(table: Table) -> str:
     """In the style of booktabs: a tabular to be put into a table environment, or a whole longtable."""
+    if table.upright:
+        return _latex_upright(table)
     align = "".join(_latex_column(column) for column in table.columns)
     labels = [escape.latex(column.label) if column.wraps else _stacked(column.label) for column in table.columns]
     head = ["\\toprule", " & ".join(labels) + r" \\", "\\midrule"]
@@ -193,6 +214,17 @@ def to_latex(table: Table) -> str:
         cells = [_latex_cell(cell, quote, stacked) for cell, quote in zip(row, quotes, strict=True)]
         lines += ["\\addlinespace"] * starts + [" & ".join(cells) + r" \\"]
     return "\n".join([*lines, *foot, f"\\end{{{environment}}}", ""])
+
+
+def _latex_upright(table: Table) -> str:
+    """A line for each column, the first as the head."""
+    lines, wraps = [], any(column.wraps for column in table.columns)
+    for column, cell in table.pairs():
+        quote = _latex_words(UPRIGHT_SHARE) if wraps else escape.latex
+        lines.append(rf"{escape.latex(column.label)} & {_latex_cell(cell, quote, stacked=False)} \\")
+    value = _latex_column(Column("value", "Value", wraps=UPRIGHT_SHARE if wraps else None))
+    head = [f"\\begin{{tabular}}{{@{{}}l{value}@{{}}}}", "\\toprule", lines[0], "\\midrule"]
+    return "\n".join([*head, *lines[1:], "\\bottomrule", "\\end{tabular}", ""])
 
 
 def _letters(rows: list[list[Cell]]) -> int:
@@ -233,24 +265,35 @@ def _marked(cell: Cell, quote: Callable[[str], str], bold: str, before: str, aft
 
 def to_html(table: Table, caption: str) -> str:
     """A semantic table in a container that scrolls; ``caption`` is HTML."""
+    if table.upright:
+        lines = "\n".join(
+            f'<tr><th scope="row">{escape.html(column.label)}</th>{_html_cell(cell, replace(column, form="text"))}</tr>'
+            for column, cell in table.pairs()
+        )
+        return _html_table(table, caption, "upright", f"<tbody>\n{lines}\n</tbody>")
     head = "".join(
         f'<th scope="col"{_class(column)}{_width(column)} aria-sort="none">'
         f'<button type="button">{escape.html(column.label)}</button></th>'
         for column in table.columns
     )
     body, rows = [], table.rows()
-    stacked = ' class="stacked"' if _letters(rows) > WIDEST_ROW else ""
+    stacked = "stacked" if _letters(rows) > WIDEST_ROW else ""
     for row, starts in zip(rows, table.group_starts(), strict=True):
         shown = [_html_cell(cell, column) for cell, column in zip(row, table.columns, strict=True)]
         heading = shown[0].replace("<td", '<th scope="row"', 1).replace("</td>", "</th>")
         opening = '<tr class="group">' if starts else "<tr>"
         body.append(f"{opening}{heading}{''.join(shown[1:])}</tr>")
     lines = "\n".join(body)
+    return _html_table(table, caption, stacked, f"<thead>\n<tr>{head}</tr>\n</thead>\n<tbody>\n{lines}\n</tbody>")
+
+
+def _html_table(table: Table, caption: str, style: str, content: str) -> str:
+    style = f' class="{style}"' if style else ""
     return (
         f'<div class="scroll" role="region" tabindex="0" aria-labelledby="caption-{table.name}">\n'
-        f'<table id="table-{table.name}"{stacked}>\n'
+        f'<table id="table-{table.name}"{style}>\n'
         f'<caption id="caption-{table.name}"><span>{caption}</span></caption>\n'
-        f"<thead>\n<tr>{head}</tr>\n</thead>\n<tbody>\n{lines}\n</tbody>\n</table>\n</div>"
+        f"{content}\n</table>\n</div>"
     )
 
 

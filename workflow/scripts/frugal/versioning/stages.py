@@ -10,7 +10,7 @@ from frugal.config.sources import source_kind
 from frugal.config.study import Study
 from frugal.errors import FrugalError
 from frugal.kinds import BASE, LANGUAGE_MODELING, PREFERENCE, RECOMMENDATION
-from frugal.report.contents import REPORT_FORMATS
+from frugal.report.contents import REPORT_FORMATS, describe, result_files
 
 #: stage -> its rules; every rule of the workflow is in exactly one, those named after experiments in `train`.
 RULES = {
@@ -34,6 +34,8 @@ RULES = {
         "train_recommender",
         "evaluate_recommender",
         "score_recommender_baselines",
+        "describe_lists",
+        "describe_baseline_lists",
         "measure_efficiency",
         "leave_out_test",
         "search_settings",
@@ -157,4 +159,21 @@ class VersionedStudy:
             raise FrugalError(
                 f"missing, and a report trains nothing:\n  {names}\n"
                 f"`dvc pull {missing[0]}` brings a versioned one back, `dvc repro train` makes it anew"
+            )
+
+    def check_results(self) -> None:
+        """Every result file that the report is made of is here: results of earlier code may lack some.
+
+        Raises:
+            FrugalError: naming the first that is missing.
+        """
+        described = describe(self.study)
+        names = [f"{name}/{file}" for name in described["experiments"] for file in result_files(described, name)]
+        files = [self.results / name for name in names]
+        missing = [file for file in files if not file.exists()]
+        if missing:
+            more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+            raise FrugalError(
+                f"{missing[0]}: missing{more}, and a report makes no results; `dvc repro train` makes what is missing, "
+                "and trains no model again whose code and settings are the same"
             )

@@ -7,6 +7,8 @@ from frugal.report import originals
 LABELS = {"base": "untuned model"}
 #: What an evaluation writes beside metrics.json.
 RUN_FILES = ("documents.parquet", "answers.jsonl")
+#: What a baseline leaves behind beside metrics.json; the kind has none.
+BASELINE_FILES = ()
 
 
 def contents(experiment: Experiment, formats: set[str]) -> tuple[list[str], list[str]]:

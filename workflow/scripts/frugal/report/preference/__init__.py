@@ -12,6 +12,8 @@ LABELS = {
 }
 #: What an evaluation writes beside metrics.json.
 RUN_FILES = ("predictions.parquet", "examples.jsonl")
+#: What a baseline leaves behind beside metrics.json.
+BASELINE_FILES = ("predictions.parquet",)
 
 
 def contents(experiment: Experiment, formats: set[str]) -> tuple[list[str], list[str]]:

@@ -12,8 +12,8 @@ LABELS = {
     "baseline_ease_recency": "EASE with recency",
     "baseline_markov": "Markov chain",
 }
-#: What an evaluation writes beside metrics.json.
-RUN_FILES = ("predictions.parquet",)
+#: What a run and a baseline leave behind beside metrics.json.
+RUN_FILES = BASELINE_FILES = ("predictions.parquet", "beyond.json", "groups.parquet")
 #: Settings of `model` that are its size.
 SIZE = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
 
@@ -32,11 +32,12 @@ def contents(experiment: Experiment, formats: set[str]) -> tuple[list[str], list
         *["cutoffs"] * any(run.evaluation.cutoffs != [10] for run in (experiment.shared, *runs)),
         "tests",
         *["sampled"] * any(run.evaluation.sampled_negatives for run in (experiment.shared, *runs)),
+        *["beyond", "groups"],
         *scaling,
         *["adapters"] * any(run.adapter.method != "none" for run in runs),
         *["training", *efficiency, "provenance"],
     ]
-    return tables, ["ranking", "convergence", *scaling, *efficiency]
+    return tables, ["ranking", "convergence", "groups", *scaling, *efficiency]
 
 
 def _sizes(experiment: Experiment) -> set[tuple[Any, ...]]:

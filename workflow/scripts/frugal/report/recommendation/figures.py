@@ -9,7 +9,9 @@ from matplotlib.ticker import NullFormatter
 
 from frugal.report.contents import EFFICIENCY
 from frugal.report.figures import QUIET, WIDTH, Drawing, colours, draw_systems, say_missing
-from frugal.report.recommendation.tables import comparable, efficiency, scaled
+from frugal.report.recommendation.groups import group_rows
+from frugal.report.recommendation.protocol import comparable
+from frugal.report.recommendation.tables import efficiency, scaled
 from frugal.report.results import ExperimentResults
 
 METRIC = "NDCG@10"
@@ -55,6 +57,48 @@ def convergence(experiment: ExperimentResults) -> Figure:
     if handles:
         axes.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=3)
     sns.despine(figure)
+    return figure
+
+
+def groups(experiment: ExperimentResults) -> Figure:
+    """NDCG@10 of the best models and the best baseline in each group of users and of targets."""
+    rows = group_rows(experiment)
+    counts = {(row["by"], row["group"]): (row["users"], row["few"]) for row in rows if row["users"] is not None}
+    # A gap between the groups of users and those of targets.
+    at = {group: place + 0.5 * (group[0] == "popularity") for place, group in enumerate(counts)}
+    figure, axes = plt.subplots(figsize=(WIDTH, 1.2 + 0.62 * max(len(at), 2)))
+    systems = {row["system"]: row["role"] for row in rows}
+    palette = colours(list(systems))
+    # Markers and their faces tell the systems apart in black and white too.
+    looks = {name: {"fmt": "o", "color": palette[name], "markersize": 6.5, "clip_on": False} for name in systems}
+    for place, (name, role) in enumerate(systems.items()):
+        if role == "baseline":
+            looks[name] |= {"fmt": "s", "color": QUIET}
+        elif place:
+            looks[name]["markerfacecolor"] = "white"
+    drawn = {}
+    for row in (row for row in rows if row[METRIC] is not None):
+        offset = list(systems).index(row["system"]) - (len(systems) - 1) / 2
+        value, lower, upper = (row[name] for name in (METRIC, f"{METRIC}_lower", f"{METRIC}_upper"))
+        spread = None if lower is None else [[max(value - lower, 0)], [max(upper - value, 0)]]
+        y = at[row["by"], row["group"]] + 0.24 * offset
+        drawn[row["system"]] = axes.errorbar([value], [y], xerr=spread, elinewidth=1.6, **looks[row["system"]])
+    if drawn:
+        labels = [
+            f"{group}\n{users:,d} user{'' if users == 1 else 's'}{', few' if few else ''}"
+            for (_, group), (users, few) in counts.items()
+        ]
+        axes.set_yticks(list(at.values()), labels)
+        axes.set_ylim(max(at.values()) + 0.6, -0.6)
+        axes.legend(
+            [bars[0] for bars in drawn.values()], list(drawn), loc="lower center", bbox_to_anchor=(0.4, 1), ncols=3
+        )
+        axes.grid(axis="y", visible=False)
+        axes.set_xlim(left=0)
+    else:
+        say_missing(axes)
+    axes.set_xlabel("NDCG@10, with 95 % intervals over users")
+    sns.despine(figure, left=True)
     return figure
 
 
@@ -152,6 +196,13 @@ DRAWINGS = {
         "NDCG@10 on the validation targets while training, a line a seed and a dot at its best value, which is the "
         "model that is kept. A line that still rises where it ends was not trained long enough. Variants on other data "
         "or another split are left out.",
+    ),
+    "groups": Drawing(
+        groups,
+        ("beyond.json",),
+        "What is gained where: NDCG@10 in groups of users by the length of their histories and of targets by "
+        "popularity, with 95 % intervals over resampled users. The dot is the principal model, the ring the best other "
+        "trained one, and the grey square the best baseline. A group of fewer than ten users has no interval.",
     ),
     "scaling": Drawing(
         scaling,

@@ -32,6 +32,8 @@ def findings(experiment: ExperimentResults, tables: Tables) -> list[str]:
         *_against_baselines(table["ranking"], table["tests"]),
         *_against_variants(table["tests"]),
         *_shared_embeddings(table["tests"], without_sse(experiment)),
+        *_lists(table["beyond"], principal, best_baseline(table["ranking"], METRIC)),
+        *_groups(table["groups"], principal),
         *(_size(table["scaling"]) if "scaling" in table else []),
         *(_adapters(table["adapters"]) if "adapters" in table else []),
         *(_speed(table["efficiency"]) if "efficiency" in table else []),
@@ -115,6 +117,39 @@ def _shared_embeddings(tests: pd.DataFrame, without: str | None) -> list[str]:
     if not known(row, "difference", "p_holm"):
         return ["Whether stochastic shared embeddings help cannot be said: results are missing."]
     return [f"Stochastic shared embeddings: the model with them, against the same one without: {tested(row)}."]
+
+
+def _lists(beyond: pd.DataFrame, principal: str, best: pd.Series | None) -> list[str]:
+    """How much of the catalogue the first ten items cover and how popular they are, beside the best baseline's."""
+    row = row_of(beyond, run=principal)
+    if not known(row, "coverage@10", "popularity_lift@10"):
+        return ["How much of the catalogue the lists cover, and how popular their items are: missing."]
+    text = f"The first ten items of all lists cover {_covered(row)}"
+    other = None if best is None else row_of(beyond, run=best["run"])
+    return [f"{text}; of {best['system']}, {_covered(other)}." if known(other, "popularity_lift@10") else f"{text}."]
+
+
+def _covered(row: pd.Series) -> str:
+    lift = row["popularity_lift@10"]
+    than = f"{format_value(abs(lift), '.0%')} % {'more' if lift >= 0 else 'less'} popular than those of the histories"
+    return f"{format_value(row['coverage@10'], '.1%')} % of the catalogue and are on average {than}"
+
+
+def _groups(groups: pd.DataFrame, principal: str) -> list[str]:
+    """Where the principal model is better or worse than the best baseline."""
+    rows = groups[groups["run"] == principal] if "run" in groups else groups
+    if rows.empty or rows["verdict"].isna().all():
+        return ["Where the model gains and where it loses against the best baseline: missing."]
+    tested = rows[rows["verdict"].notna()]
+    found = [
+        f"{word} for {', '.join(tested.loc[tested['verdict'] == word, 'group'])}"
+        for word in ("better", "worse")
+        if (tested["verdict"] == word).any()
+    ]
+    rest = "a difference is found in no group" if not found else "; ".join(found)
+    if found and (tested["verdict"] == "no difference found").any():
+        rest += "; elsewhere no difference is found"
+    return [f"By groups, in {METRIC} against {tested['against'].iloc[0]}: {rest}."]
 
 
 def _size(scaling: pd.DataFrame) -> list[str]:

@@ -118,6 +118,49 @@ LAYOUTS = {
         group="role",
         contest=("protocol",),
     ),
+    "beyond": Layout(
+        "The first ten items of all lists: means over seeds, ± the standard deviation over them, and 95 % intervals "
+        "over resampled users. Coverage is the share of the catalogue in at least one list; the Gini index is 0 where "
+        "all items are listed equally often and 1 where one item has every place. Popularity is the share of users "
+        "who have an item in the training part, its mean over a list; beside it, by what this is above the mean over "
+        "the histories. Novelty is the mean self-information of an item, in bits. Coverage and the Gini index have no "
+        "interval: resampled users have fewer different lists than all users, and so cover less.",
+        (
+            SYSTEM,
+            PROTOCOL,
+            Column("coverage@10", "Coverage@10", ".3f", spread=True),
+            Column("gini@10", "Gini@10", ".3f", spread=True),
+            Column("popularity@10", "Popularity@10, %", ".1%", interval=True, spread=True),
+            Column("popularity_lift@10", "Above the histories, %", "+.1%", interval=True, spread=True),
+            Column("novelty@10", "Novelty@10, bits", ".2f", interval=True, spread=True),
+        ),
+        needs=("beyond.json",),
+        keys=2,
+        group="role",
+    ),
+    "groups": Layout(
+        "What is gained where: the principal model, the best other trained one and the best baseline in groups of "
+        "users by the length of their histories, and of targets by popularity. The head are the most popular items "
+        "that have 20 % of all interactions of the training part, the tail the least popular ones that have 20 %; "
+        "cold targets have none. Means over users and seeds, with 95 % intervals over resampled users; difference of "
+        "NDCG@10 from the baseline by a paired bootstrap over users, found where the interval leaves out zero and p, "
+        "adjusted by Holm's method over all rows, is below 0.05. Groups of fewer than 30 users are marked as few; "
+        "with fewer than ten there is no interval and no test.",
+        (
+            Column("group", "Group"),
+            SYSTEM,
+            Column("users", "Users", ",d"),
+            Column("few", "Few users", optional=True),
+            Column("HR@10", "HR@10", ".3f", interval=True),
+            Column("NDCG@10", "NDCG@10", ".3f", interval=True, best="max"),
+            Column("difference", "From the baseline", "+.3f", interval=True),
+            Column("verdict", "Than the baseline", wraps=0.17),
+        ),
+        needs=("beyond.json", "groups.parquet"),
+        keys=2,
+        group="group",
+        contest=("group",),
+    ),
     "training": Layout(
         "What training cost: means over seeds. A target position is one item that had to be predicted. Memory is the "
         "peak of the process; the share of peak is against a large matrix product on the same machine.",

@@ -6,8 +6,9 @@ from frugal.report.recommendation.figures import DRAWINGS
 from frugal.report.recommendation.findings import METRIC, findings, headline, without_sse
 from frugal.report.recommendation.layouts import LAYOUTS
 from frugal.report.recommendation.literature import anchors, uniform_ratio
-from frugal.report.recommendation.tables import BUILDERS, comparable, data, starting_point
-from frugal.report.recommendation.tables import protocol as data_of
+from frugal.report.recommendation.protocol import comparable
+from frugal.report.recommendation.protocol import protocol as data_of
+from frugal.report.recommendation.tables import BUILDERS, data, starting_point
 from frugal.report.results import ExperimentResults
 from frugal.report.tables import Column
 from frugal.report.wording import Tables, known, resolution, row_of, rows_of

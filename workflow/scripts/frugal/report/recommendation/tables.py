@@ -14,62 +14,20 @@ from frugal.report.frames import (
     machine,
     metric_values,
     provenance,
-    system_values,
     tie_order,
     training_values,
 )
 from frugal.report.recommendation import SIZE
+from frugal.report.recommendation.groups import beyond, groups
 from frugal.report.recommendation.layouts import LAYOUTS
+from frugal.report.recommendation.protocol import comparable, named, protocol, split_name
 from frugal.report.results import ExperimentResults, Run
 from frugal.stats import Comparison, compare
 
-SPLITS = {"leave_one_out": "leave one out", "global_time": "global time", "files": "the data set's own"}
 #: What modes are compared with.
 FULL_PRECISION = ("float32", "fp32")
 #: What remains of a measurement that failed.
 FAILED = ("hardware", "size", "mode", "error")
-
-
-def protocol(run: Run) -> str | None:
-    """Data set, split and share of the data: runs can be compared only where these are the same.
-
-    Baselines share those of the principal run; None where the settings are missing.
-    """
-    source = run.experiment.principal if run.role == "baseline" else run
-    if source is None or not source.config:
-        return None
-    data = source.section("data")
-    fraction = data.get("fraction") or 1
-    parts = [source.config.get("dataset"), _split(data)]
-    parts += [f"ratings from {data['min_rating']:g}"] if data.get("min_rating") else []
-    parts += [f"{data['max_users']:,d} users"] if data.get("max_users") else []
-    parts += [f"{fraction:.0%} of the shards"] if fraction < 1 else []
-    # A baseline that is left out has none.
-    history = (run.record or {}).get("history") or (source.record or {}).get("history")
-    parts += ["history ranked"] if history == "keep" else []
-    return ", ".join(map(str, parts))
-
-
-def comparable(experiment: ExperimentResults) -> list[Run]:
-    """The runs with the data and split of the principal one, itself included."""
-    principal = experiment.principal
-    if principal is None:
-        return experiment.runs
-    return [run for run in experiment.runs if protocol(run) == protocol(principal)]
-
-
-def _split(data: dict[str, Any]) -> str:
-    split = SPLITS.get(data.get("split"), str(data.get("split")))
-    if data.get("split") != "global_time" or not data.get("test_share"):
-        return split
-    chosen = data.get("targets") or "all"
-    return f"{split} (last {data['test_share']:.0%}{'' if chosen == 'all' else f', {chosen} item of each user'})"
-
-
-def _row(run: Run) -> dict[str, Any]:
-    """What names a run in a table; its data and split only where runs differ in them."""
-    protocols = {protocol(one) for one in run.experiment.runs} - {None}
-    return system_values(run) | {"protocol": protocol(run) if len(protocols) > 1 else None}
 
 
 def _several_targets(run: Run) -> bool:
@@ -87,7 +45,7 @@ def data(experiment: ExperimentResults) -> Rows:
         summary = experiment.summary(dataset) if dataset else {}
         users, interactions = summary.get("users"), summary.get("rows_kept")
         ordered = summary.get("ordered", summary.get("first_timestamp") is not None)
-        split = "as published" if summary and not ordered else _split(settings) if run.config else None
+        split = "as published" if summary and not ordered else split_name(settings) if run.config else None
         row = {
             "dataset": dataset,
             "split": split,
@@ -129,7 +87,7 @@ def ranking(experiment: ExperimentResults) -> Rows:
     for run in experiment.runs:
         shown = [c for c in columns if c.name != "recall@10" or _several_targets(run)]
         seeds = len(run.by_seed) if run.role == "trained" else None
-        rows.append(_row(run) | {"seeds": seeds or None} | metric_values(run, shown))
+        rows.append(named(run) | {"seeds": seeds or None} | metric_values(run, shown))
     return rows
 
 
@@ -140,7 +98,7 @@ def cutoffs(experiment: ExperimentResults) -> Rows:
     rows, layout = [], LAYOUTS["cutoffs"]
     for k in sorted(known - {10}):
         for run in runs:
-            row = _row(run) | {"k": k}
+            row = named(run) | {"k": k}
             for column in (c for c in layout.columns if c.name in ("HR", "NDCG", "recall", "coverage")):
                 if column.name != "recall" or _several_targets(run):
                     values = metric_values(run, [replace(column, name=f"{column.name}@{k}")])
@@ -188,7 +146,7 @@ def sampled(experiment: ExperimentResults) -> Rows:
         if run.sampled:
             negatives = source.section("evaluation").get("sampled_negatives")
             values = {name: run.sampled.get(name) for name in ("HR@10", "NDCG@10", "MRR")}
-            rows.append(_row(run) | {"negatives": negatives} | values)
+            rows.append(named(run) | {"negatives": negatives} | values)
     return rows
 
 
@@ -197,7 +155,7 @@ def training(experiment: ExperimentResults) -> Rows:
     rows = []
     for run in experiment.trained:
         seeds = list((run.training.get("by_seed") or {}).values())
-        row = _row(run) | training_values(run, LAYOUTS["training"])
+        row = named(run) | training_values(run, LAYOUTS["training"])
         if seeds:
             stopped = sum(bool(seed.get("stopped_early")) for seed in seeds)
             row |= {"seeds": len(seeds), "stopped": stopped, "early": f"{stopped} of {len(seeds)}"}
@@ -240,7 +198,7 @@ def scaling(experiment: ExperimentResults) -> Rows:
     rows, before = [], None
     for run in scaled(experiment):
         counts = ("encoder_parameters", "item_embedding_parameters", "parameters")
-        row = _row(run) | {"minutes": run.minutes} | metric_values(run, columns)
+        row = named(run) | {"minutes": run.minutes} | metric_values(run, columns)
         row |= {name: run.training.get(name) for name in counts}
         found = comparison(run, before) if before else None
         rows.append(row | (vars(found) if found else {}) | {"before": before.label if before else None})
@@ -256,7 +214,7 @@ def adapters(experiment: ExperimentResults) -> Rows:
         settings, start = run.section("adapter"), run.section("warm_start")
         origin = experiment.study.experiments.get(start.get("experiment") or experiment.name)
         backbone = origin.find(start.get("variant") or "") if origin else None
-        row = _row(run) | {"method": settings["method"], "r": settings.get("r")}
+        row = named(run) | {"method": settings["method"], "r": settings.get("r")}
         row["experts"] = settings.get("experts") if settings["method"] == "ilora" else None
         row["backbone"] = starting_point(start)
         row |= {name: run.training.get(name) for name in ("trainable_parameters", "trainable_share")}
@@ -298,6 +256,8 @@ BUILDERS: dict[str, Builder] = {
     "cutoffs": cutoffs,
     "tests": tests,
     "sampled": sampled,
+    "beyond": beyond,
+    "groups": groups,
     "training": training,
     "provenance": provenance,
     "scaling": scaling,
