@@ -39,7 +39,7 @@ NAME := $(if $(findstring environment,$(origin NAME)),,$(NAME))
 new-study: .venv/ready ## config/NAME.yaml for your own data: NAME=shop KIND=recommendation DATA=ratings.csv
 	@$(BIN)/python workflow/scripts/new_study.py --name="$(NAME)" --kind="$(KIND)" --data="$(DATA)" --fields $(FIELDS)
 
-report: .venv/ready ## run the study (STUDY=laptop, smoke or full) and write its report
+report: .venv/ready ## run the study (STUDY=laptop, workstation, full or smoke) and write its report
 	@$(SNAKEMAKE) all
 	@echo "results/$(STUDY)/report/report.html"
 
