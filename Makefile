@@ -45,7 +45,7 @@ export-data: .venv/ready ## a study's split for other libraries: STUDY=laptop DA
 	@$(SNAKEMAKE) data/prepared/$(DATA)/interactions.parquet
 	@$(EXPORT)
 
-report: .venv/ready ## run the study (STUDY=laptop, smoke or full) and write its report
+report: .venv/ready ## run the study (STUDY=laptop, workstation, full or smoke) and write its report
 	@$(SNAKEMAKE) all
 	@echo "results/$(STUDY)/report/report.html"
 

@@ -17,7 +17,7 @@ from frugal.config.yaml_files import read_yaml
 from .conftest import MARKER, examples, refusal
 from .mutations import as_yaml, broken_bytes, changed, edits
 
-STUDIES = {name: read_yaml(f"config/{name}.yaml") for name in ("config", "smoke", "full")}
+STUDIES = {name: read_yaml(f"config/{name}.yaml") for name in ("config", "workstation", "smoke", "full")}
 TABLES = {"datasets": load_datasets, "models": load_models}
 
 

@@ -22,7 +22,7 @@ from frugal.kinds import BASE, PREFERENCE, RECOMMENDATION
 from frugal.run.gpus import resolve_gpus
 from frugal.run.outputs import load_run
 
-SHIPPED = ["config.yaml", "full.yaml", "smoke.yaml"]
+SHIPPED = ["config.yaml", "workstation.yaml", "full.yaml", "smoke.yaml"]
 VALID = read_yaml("config/config.yaml")
 
 
@@ -361,6 +361,14 @@ def test_full_study_has_the_originals_settings():
     assert (training.num_train_epochs, training.save_steps, run.model.max_length) == (1, 100, 2048)
     assert run.pairs.train_examples == 6040
     assert run.pairs.train_examples // 8 == 755
+
+
+def test_the_workstation_study_needs_one_gpu_and_no_account():
+    study = read_study("config/workstation.yaml")
+    for experiment in study.experiments.values():
+        for run in experiment.runs.values():
+            assert run.training.gpus == 1
+            assert not experiment.kind.has_base_model or not study.models[run.base_model].gated
 
 
 def test_a_variant_changes_only_what_it_states():

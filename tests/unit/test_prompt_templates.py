@@ -16,7 +16,7 @@ from frugal.errors import FrugalError
 from frugal.preference.items import Items, Pair
 from frugal.preference.prompts import Prompts, answers, prompt
 
-SHIPPED = ["config.yaml", "full.yaml", "smoke.yaml"]
+SHIPPED = ["config.yaml", "workstation.yaml", "full.yaml", "smoke.yaml"]
 LAPTOP = read_yaml("config/config.yaml")
 # Film 0: Action and Comedy; films 7 and 14: Action; film 1: Comedy; film 4: Horror.
 EXAMPLE = Pair(user=0, history=(0, 7, 1), liked=14, other=4, kind="easy")

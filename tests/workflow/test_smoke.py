@@ -20,7 +20,7 @@ SYSTEMS = [
 ]
 
 
-@pytest.mark.parametrize("name", ["config", "full", "smoke"])
+@pytest.mark.parametrize("name", ["config", "workstation", "full", "smoke"])
 def test_each_shipped_study_has_a_plan(checkout, name):
     plan = checkout.plan(f"config/{name}.yaml", "--forceall")
     assert plan["train_preference"] >= 2

@@ -170,6 +170,7 @@ def test_no_bytes_bring_anything_but_a_readable_error(prepared, data: bytes) -> 
 def test_the_entries_of_the_table() -> None:
     datasets = load_datasets(CONFIG / "datasets.yaml")
     for name, file in (
+        ("amazon-beauty-2014", "reviews_Beauty_5.json.gz"),
         ("amazon-electronics-2014", "reviews_Electronics_5.json.gz"),
         ("amazon-electronics-2018", "Electronics_5.json.gz"),
     ):

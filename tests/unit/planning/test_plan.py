@@ -118,6 +118,17 @@ def test_a_study_of_the_cpu_is_planned_on_its_cores():
     assert all(one.job.work.flops.keys() == {"float32"} for one in older.jobs)
 
 
+@pytest.mark.parametrize("device", ["t4", "rtx-3090"])
+def test_the_workstation_study_takes_about_two_hours_and_8_gb(device):
+    plan = plan_of("config/workstation.yaml", device)
+    assert not plan.unplanned
+    assert 1.5 < plan.totals(1)["device_seconds"] / 3600 < 2.5
+    assert max(one.job.memory_mb for one in plan.jobs) <= 0.95 * 8 * 1024
+    # A T4 has no bfloat16
+    dtypes = {dtype for one in plan.jobs for dtype in one.job.work.flops}
+    assert dtypes == {"float16" if device == "t4" else "bfloat16"}
+
+
 # What cannot be planned
 
 
@@ -198,13 +209,13 @@ def test_the_full_studys_memory_is_known_without_any_model(full_study, tmp_path)
     # 3.353 + 1.958 + 0.156 GB.
     assert row["gb"]["weights"] == pytest.approx(5.467, abs=0.006)
     assert row["gb"]["logits"] == pytest.approx(12 * 2048 * 128256 / 2**30, abs=0.006)
-    assert row["fits"] == {"16": True, "24": True, "40": True, "80": True}
+    assert row["fits"] == {"8": False, "16": True, "24": True, "40": True, "80": True}
 
 
 def test_a_larger_batch_does_not_fit_the_smaller_gpus(full_study, tmp_path):
     row = memory_of(full_study(training=training(per_device_train_batch_size=8)), tmp_path)
     total = row["gb"]["total"]
-    assert row["fits"] == {str(size): total <= 0.95 * size for size in (16, 24, 40, 80)}
+    assert row["fits"] == {str(size): total <= 0.95 * size for size in (8, 16, 24, 40, 80)}
     assert row["fits"]["80"]
     assert not row["fits"]["24"]
 
@@ -237,13 +248,13 @@ def test_a_broken_configuration_is_named(full_study, tmp_path):
 def test_the_table_is_aligned():
     shared = {"method": "LoRA", "device": "GPU", "batch_size": 1, "sequence_length": 512}
     known = {"run": "wikitext/tuned", "model": "m", **shared, "gb": dict.fromkeys(PARTS, 1.5)}
-    known["fits"] = {"16": False, "24": True, "40": True, "80": True}
+    known["fits"] = {"8": False, "16": False, "24": True, "40": True, "80": True}
     other = {"run": "a/b", "model": "longer", **shared, "unknown": "its shape is not known"}
     head, first, second = aligned(memory_lines([known, other]), words=4).splitlines()
     assert first.startswith("wikitext/tuned  m       LoRA    GPU")
     assert second.startswith("a/b             longer  LoRA    GPU")
-    assert head.index("16 GB") + len("16 GB") == first.index(" no") + len(" no")  # numbers stand right
-    assert first.split()[-4:] == ["no", "fits", "fits", "fits"]
+    assert head.index("8 GB") + len("8 GB") == first.index(" no") + len(" no")  # numbers stand right
+    assert first.split()[-5:] == ["no", "no", "fits", "fits", "fits"]
 
 
 # The command

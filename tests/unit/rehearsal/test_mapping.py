@@ -5,9 +5,10 @@ import pytest
 from frugal.config.study import load_study, read_study
 from frugal.config.yaml_files import read_yaml
 from frugal.kinds import BASE
-from frugal.rehearsal.mapping import map_experiments, narrow, not_rehearsed, on_cpu
+from frugal.rehearsal.mapping import first_and_last, map_experiments, narrow, not_rehearsed, on_cpu
 
 FULL = "config/full.yaml"
+WORKSTATION = "config/workstation.yaml"
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +26,11 @@ def test_a_width_is_a_sixteenth_that_heads_can_cut(width, narrowed):
     assert narrow(width) == narrowed
 
 
+def test_a_list_keeps_its_ends():
+    assert first_and_last(["a", "b", "c"]) == ["a", "c"]
+    assert first_and_last(["a"]) == ["a"]
+
+
 @pytest.mark.parametrize(
     ("mode", "there"),
     [
@@ -38,16 +44,18 @@ def test_modes_of_a_gpu_become_those_of_a_cpu(mode, there):
     assert on_cpu(mode) == there
 
 
-def test_the_mapped_study_is_valid_and_has_the_same_runs(full, mapped):
-    rehearsal = load_study({"study": "r", "experiments": mapped[0]}, "r.yaml")
-    for name, experiment in full.experiments.items():
+@pytest.mark.parametrize("file", [FULL, WORKSTATION])
+def test_the_mapped_study_is_valid_and_has_the_same_runs(file):
+    study = read_study(file)
+    experiments, _ = map_experiments(study, read_yaml(file))
+    rehearsal = load_study({"study": "r", "experiments": experiments}, "r.yaml")
+    for name, experiment in study.experiments.items():
         other = rehearsal.experiments[name]
         assert list(other.runs) == list(experiment.runs)
         assert other.script == experiment.script
         for run in other.runs.values():
             assert (run.training.gpus, run.training.nodes) == (0, 1)
-    full_seeds = {name: run.seeds for name, run in full.experiments["bert4rec"].runs.items()}
-    assert {name: run.seeds for name, run in rehearsal.experiments["bert4rec"].runs.items()} == full_seeds
+    assert {tuple(run.seeds) for run in rehearsal.experiments["bert4rec"].runs.values()} == {(1, 2)}  # of 1, 2, 3
 
 
 def test_every_change_is_recorded_with_what_was_before(full, mapped):
@@ -59,6 +67,8 @@ def test_every_change_is_recorded_with_what_was_before(full, mapped):
     assert changes["experiments.bert4rec.variants.430m.model.num_hidden_layers"] == (22, 2)
     assert changes["experiments.bert4rec.efficiency.sizes.430m.hidden_size"] == (1152, 72)
     assert changes["experiments.bert4rec.variants.lora.training.num_train_epochs"] == (20, 2)
+    assert changes["experiments.bert4rec.efficiency.modes"][1] == ["float32", "bfloat16+ilora"]
+    assert changes["experiments.climate.ladder.rungs"][1] == ["full", "chunked_loss"]
     assert changes["experiments.wikitext.corpus.max_train_tokens"] == (None, 32_768)
     # Every run differs from the study's by these alone.
     rehearsal = load_study({"study": "r", "experiments": mapped[0]}, "r.yaml")

@@ -9,7 +9,7 @@ from frugal.kinds import LANGUAGE_MODELING, PREFERENCE
 from frugal.llm.memory.plan import USABLE, needed, sequence_length
 from frugal.run.gpus import resolve_gpus
 
-GPU_GB = (16, 24, 40, 80)
+GPU_GB = (8, 16, 24, 40, 80)
 PARTS = ("weights", "gradients", "optimizer", "activations", "logits", "overhead", "total")
 
 

@@ -72,6 +72,7 @@ PUBLISHED = {
     "movielens-100k": DataShape(943, 1_682, 100_000),
     "movielens-1m": DataShape(6_040, 3_883, 1_000_209),
     "movielens-20m": DataShape(138_493, 27_278, 20_000_263),
+    "amazon-beauty-2014": DataShape(22_363, 12_101, 198_502),
     "amazon-electronics-2014": DataShape(192_403, 63_001, 1_689_188),
     "amazon-electronics-2018": DataShape(728_719, 160_052, 6_739_590),
 }

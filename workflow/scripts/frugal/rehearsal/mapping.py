@@ -45,6 +45,11 @@ def on_cpu(mode: str) -> str:
     return mode.replace("float16", "bfloat16").replace("bbfloat16", "bfloat16").removesuffix("+compile")
 
 
+def first_and_last(values: list[Any]) -> list[Any]:
+    """The ends of a list: each measurement starts a process, and the last rung of a ladder has all that come before."""
+    return list(dict.fromkeys((values[0], values[-1])))
+
+
 def as_in_llama(modules: Any) -> Any:
     """The layers that get an adapter, if a Llama has them all; else all of its linear layers."""
     return modules if modules == ALL_LINEAR or set(modules) <= set(PROJECTIONS) else ALL_LINEAR
@@ -94,6 +99,7 @@ RULES: Mapping[Any, tuple[Rule, ...]] = {
         (("rating", "sheets"), to([]), APART),
     ),
     RECOMMENDATION: (
+        (("seeds",), lambda seeds: seeds[:2], SIZE),
         *(rule for rule in OF_ALL if rule[0][-1] != "per_device_train_batch_size"),
         (("data", "max_users"), at_most(120), SIZE),
         (("model", "hidden_size"), narrow, SIZE),
@@ -114,6 +120,7 @@ RULES: Mapping[Any, tuple[Rule, ...]] = {
     ),
 }
 LADDER: tuple[Rule, ...] = (
+    (("rungs",), first_and_last, STEPS),
     (("steps",), at_most(2), STEPS),
     (("batch_size",), at_most(2), SIZE),
     (("memory_budget_mb",), at_most(4096), GPU),
@@ -123,7 +130,7 @@ EFFICIENCY: tuple[Rule, ...] = (
     (("item_count",), at_most(500), SIZE),
     (("batch_size",), at_most(8), SIZE),
     (("steps",), at_most(2), STEPS),
-    (("modes",), lambda modes: list(dict.fromkeys(map(on_cpu, modes))), GPU),
+    (("modes",), lambda modes: first_and_last(list(map(on_cpu, modes))), GPU),
 )
 
 
