@@ -122,7 +122,7 @@ def test_trials_are_recorded_and_the_best_is_a_recipe(shards, searching, monkeyp
     # The best trial is the training of a run with its recipe, and reaches the same figure there.
     variants = {"sasrec": {"recipe": str(folder / "best.yaml")}}
     machine = {"loss": RUN["loss"], "training": {"precision": "float32"}}
-    books = {"kind": "recommendation", "title": "Books", "dataset": "circles", "variants": variants, **machine}
+    books = {"kind": "recommendation", "title": "Books", "dataset": "movielens-100k", "variants": variants, **machine}
     run = load_study({"study": "s", "experiments": {"books": books}}, "f.yaml").experiments["books"].runs["sasrec"]
     whole = split()
     model = build_model(run.model, whole.item_count, whole.user_count, 4)

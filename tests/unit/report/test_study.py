@@ -327,8 +327,9 @@ def test_threats_to_the_whole_study(copy):
     assert f"When 8 of {len(copy.runs)} results were made, files differed" in text
     assert "commits" not in text
     assert "machines" not in text
-    tests = [tables_of(copy, one)["tests"].frame["p_holm"].notna().sum() for one in ("movie_preference", "ssept")]
-    assert f"The report makes {sum(tests)} tests in 2 tables." in text
+    tables = [("movie_preference", "tests"), ("ssept", "tests"), ("ssept", "groups")]
+    tests = [tables_of(copy, one)[name].frame["p_holm"].notna().sum() for one, name in tables]
+    assert f"The report makes {sum(tests)} tests in 3 tables." in text
     change(copy.root / "ssept/ssept/metrics.json", "provenance", commit="f" * 40, versions={"torch": "3"}, hardware={})
     (copy.root / "ssept/retrained/metrics.json").unlink()
     text = of_the_study(again(copy))

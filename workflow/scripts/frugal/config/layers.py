@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from shlex import quote
 from typing import Any
 
-from frugal.config.study import Study, load_study
+from frugal.config.study import Study, check_names, load_study
 from frugal.errors import FrugalError
 
 #: The layer of what the command line gives.
@@ -15,17 +15,19 @@ MERGED = "the configuration"
 
 
 def load_layers(data: dict[str, Any], layers: Mapping[str, Any]) -> Study:
-    """`load_study` of the merged ``layers``.
+    """`load_study` and `check_names` of the merged ``layers``.
 
     Args:
         data: what Snakemake has merged.
         layers: file, or `COMMAND_LINE`, -> its content; a later one takes precedence.
 
     Raises:
-        FrugalError: as `load_study`; each line names the layer that holds its key.
+        FrugalError: as theirs; each line names the layer that holds its key.
     """
     try:
-        return load_study(data, MERGED)
+        study = load_study(data, MERGED)
+        check_names(study, MERGED)
+        return study
     except FrugalError as error:
         lines = re.sub(
             rf"^{MERGED}: ([^\s:]+)", lambda match: f"{holder(match[1], layers)}: {match[1]}", str(error), flags=re.M

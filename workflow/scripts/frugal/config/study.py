@@ -158,12 +158,14 @@ class Study:
 
 
 def read_study(path: Path | str) -> Study:
-    """`load_study` of a file.
+    """`load_study` of a file, and `check_names`.
 
     Raises:
         FrugalError: the file cannot be read, or is faulty.
     """
-    return load_study(read_yaml(path), str(path))
+    study = load_study(read_yaml(path), str(path))
+    check_names(study, str(path))
+    return study
 
 
 def load_study(data: dict[str, Any], file: str) -> Study:
@@ -182,13 +184,21 @@ def load_study(data: dict[str, Any], file: str) -> Study:
     datasets, models = _tables(settings, file)
     experiments = {name: _load_experiment(data, name, file, datasets) for name in settings.experiments}
     study = Study(settings.study, settings.local_paths, datasets, models, settings.report, experiments)
-    if faults := [f"{file}: {key}: {fault}" for key, fault in _wrong_names(study)]:
-        raise FrugalError("\n".join(faults))
     for experiment in study.of_kind(RECOMMENDATION).values():
         _check_warm_starts(study, experiment, file)
         _check_sizes(data, experiment, file)
         _check_splits(study, experiment, file)
     return study
+
+
+def check_names(study: Study, file: str) -> None:
+    """Every data set and model that a study names is in its table, and its kind can read it.
+
+    Raises:
+        FrugalError: one line for each fault, naming the file and the key.
+    """
+    if faults := [f"{file}: {key}: {fault}" for key, fault in _wrong_names(study)]:
+        raise FrugalError("\n".join(faults))
 
 
 def _wrong_names(study: Study) -> Iterator[tuple[str, str]]:
