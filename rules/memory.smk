@@ -132,3 +132,11 @@ def memory_findings():
     if MEMORY_LIMIT is None:
         return []
     return [memory_finding(memory_needs(workflow, job_name), MEMORY_LIMIT.mb, MEMORY_LIMIT.by_user)]
+
+
+@memory
+def search_memory(wildcards):
+    """Of the largest trial."""
+    run, space = placed_run(wildcards), search_of(wildcards).space
+    data = data_shape(run.dataset)
+    return data and max(recommender_memory.training_mb(one, data) for one in (run, *largest(run, space)))
