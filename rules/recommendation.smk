@@ -142,10 +142,7 @@ rule score_recommender_baselines:
 
 
 rule describe_lists:
-    """Coverage, popularity and novelty of the first ten items, and where rankings are good, of the models of all seeds.
-
-    A job apart from the evaluation: results that were evaluated by earlier code stay as they are.
-    """
+    """Coverage, popularity and novelty of the first ten items, and where rankings are good, of the models of all seeds."""
     input:
         config=f"{RUN_FOLDER}/settings/evaluation.yaml",
         sequences=sequences,
