@@ -233,7 +233,9 @@ def test_the_rule_of_a_search_is_given_no_other_data():
     text = Path("rules/search.smk").read_text()
     (inputs,) = re.findall(r"rule search_settings:.*?    input:\n(.*?)    output:", text, re.DOTALL)
     assert inputs.split() == ["sequences=without_test,", "machine=ancient(machine),"]
-    assert re.findall(r"data/sequences[^\"]*", text) == ["data/sequences/", "data/sequences/{name}/{key}"]
+    assert re.findall(r"data/sequences[^\"]*", text) == ["data/sequences/{name}/{key}"]  # of what leaves out the test
+    (given,) = re.findall(r"def without_test.*?\n    return (.*?)\n", Path("rules/inputs.smk").read_text(), re.DOTALL)
+    assert given == 'sequences(wildcards).replace("data/sequences/", "data/search/", 1)'
 
 
 def test_repeats_are_counted_without_the_test(tmp_path):

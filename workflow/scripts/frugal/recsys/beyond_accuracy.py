@@ -15,9 +15,7 @@ import torch
 
 from frugal.errors import FrugalError, blaming
 from frugal.files import atomic_path, write_json
-
-# Private, because other names would be other code to the hash that a trained model depends on.
-from frugal.recsys.evaluation import MAIN_CUTOFF, SCORES, Scorer, _candidates, _top
+from frugal.recsys.evaluation import MAIN_CUTOFF, SCORES, Scorer, candidates, top_items
 from frugal.recsys.histories import Histories, History, Split
 from frugal.recsys.ranking_metrics import ranking_metrics
 from frugal.stats import FEW, bootstrap, mean_intervals, percentile_interval
@@ -63,8 +61,8 @@ def top_lists(scorer: Scorer, split: Split, batch_size: int, seed: int, history:
         index = by_length[start : start + size]
         batch = users[index]
         histories = [context[user] for user in batch]
-        scores = _candidates(scorer(batch, histories), histories, excluded, split.item_count)
-        items[index] = _top(scores, MAIN_CUTOFF, batch, seed)
+        scores = candidates(scorer(batch, histories), histories, excluded, split.item_count)
+        items[index] = top_items(scores, MAIN_CUTOFF, batch, seed)
     return Lists(users, items)
 
 

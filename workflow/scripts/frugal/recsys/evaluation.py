@@ -108,9 +108,9 @@ def evaluate(
         histories = [context[user] for user in batch]
         batch_targets = [targets[user] for user in batch]
         at = np.concatenate([np.arange(offsets[i], offsets[i + 1]) for i in index])
-        scores = _candidates(scorer(batch, histories), histories, excluded, split.item_count)
+        scores = candidates(scorer(batch, histories), histories, excluded, split.item_count)
         ranks[at] = _ranks(scores, batch_targets, batch, seed, batch_size)
-        top = _top(scores, max(cutoffs), batch, seed)
+        top = top_items(scores, max(cutoffs), batch, seed)
         for k, seen in recommended.items():
             seen[top[:, :k][top[:, :k] >= 0]] = True
         if sampled_negatives is not None:
@@ -147,7 +147,7 @@ def _indices(items: list[np.ndarray], device: torch.device) -> tuple[torch.Tenso
     return torch.from_numpy(rows).to(device), torch.from_numpy(np.concatenate(items).astype(np.int64)).to(device)
 
 
-def _candidates(
+def candidates(
     scores: np.ndarray | torch.Tensor, histories: list[np.ndarray], excluded: bool, item_count: int
 ) -> torch.Tensor:
     """float32, (B, item_count): the scores; -inf for items of the history where these are excluded."""
@@ -213,7 +213,7 @@ def _ranks(
     return ranks
 
 
-def _top(scores: torch.Tensor, k: int, users: np.ndarray, seed: int) -> np.ndarray:
+def top_items(scores: torch.Tensor, k: int, users: np.ndarray, seed: int) -> np.ndarray:
     """int64, (B, at most k): the top items of each row in the order of `_ranks`; -1 after the last candidate."""
     # One more than k, to see whether a tie crosses the cut-off.
     values, items = (t.cpu().numpy() for t in scores.topk(min(k + 1, scores.shape[1]), dim=1))
