@@ -67,15 +67,15 @@ def test_a_number_of_gpus_may_have_become_auto(study):
 
 
 def test_settings_beside_adopted_results_are_written_anew(study, monkeypatch):
-    """The files that are there, by the one rule that writes them: nothing else may run."""
+    """The files that are there, by the rules that write them, and the report's contents: nothing else may run."""
     calls = []
     monkeypatch.setattr(adopt_results, "snakemake", lambda *arguments, options: calls.append((arguments, options)))
     write_text(Path("results/mine/books/tuned/settings/training.yaml"), "kind: recommendation\n")
     adopt_results.rewrite_settings(study, "2", Path("mine.yaml"))
     folder = "results/mine/books/tuned"
     ((_, cores, file, *targets), options) = calls[0]
-    assert (cores, file, options) == ("2", Path("mine.yaml"), ["--allowed-rules", "write_run_config"])
-    assert targets == [f"{folder}/config.yaml", f"{folder}/settings/training.yaml"]
+    assert (cores, file, options) == ("2", Path("mine.yaml"), ["--allowed-rules", "write_run_config", "describe_study"])
+    assert targets == [f"{folder}/config.yaml", f"{folder}/settings/training.yaml", "results/mine/study.yaml"]
 
 
 def test_results_name_the_commit_of_their_code(study):

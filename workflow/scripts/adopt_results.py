@@ -70,10 +70,12 @@ def check_settings(study: Study) -> None:
 
 
 def rewrite_settings(study: Study, cores: str, configfile: Path) -> None:
-    """Write the settings beside the results anew where the study says the same in other words."""
+    """Write the settings beside the results, and what the report is made of, anew where the study or the code says it
+    in other words."""
     folders = [Path("results") / study.name / name / run for name, one in study.experiments.items() for run in one.runs]
     files = [str(file) for folder in folders for file in (folder / "config.yaml", *folder.glob("settings/*.yaml"))]
-    snakemake(Path.cwd(), cores, configfile, *files, options=["--allowed-rules", "write_run_config"])
+    files.append(f"results/{study.name}/study.yaml")
+    snakemake(Path.cwd(), cores, configfile, *files, options=["--allowed-rules", "write_run_config", "describe_study"])
 
 
 def former_commits(study: Study) -> set[str]:
