@@ -63,8 +63,8 @@ def split_prepared(
         in_seconds: of the times that `data.times` keeps; else they are in the data's own unit.
 
     Raises:
-        FrugalError: the split, or `data.times`, needs times and there are none; the data has a split of its own and
-            the settings another, or the reverse; or nobody is left to be evaluated.
+        FrugalError: the split, or `data.times`, needs times and the data has none; `data.split` does not match the
+            data's files; or nobody is left to be evaluated.
     """
     own = "split" in facts
     if own != (settings.split == "files"):

@@ -26,7 +26,7 @@ def choice_log_probabilities(
     Args:
         prompts: n prompts, each ending where the answer begins.
         answers: the two answers, such as "Option A." and "Option B.".
-        alike: so many consecutive prompts begin alike; what they have in common is read once.
+        alike: the number of consecutive prompts that begin alike; what they have in common is read once.
 
     Returns:
         float32, n x 2: natural log-probabilities over the whole vocabulary of A's and B's token.
@@ -99,7 +99,7 @@ def prompt_logits(model, ids: torch.Tensor) -> torch.Tensor:
 def _last_logits(
     model, tokenizer, sequences: Sequence[list[int]], counts: Sequence[int], batch_size: int, alike: int
 ) -> Iterator[tuple[list[int], torch.Tensor, torch.Tensor]]:
-    """The logits of the last tokens of ``sequences``, so many of each as ``counts`` says or more.
+    """The logits of at least the last ``counts`` tokens of each of ``sequences``.
 
     Yields:
         Of each batch: places in ``sequences``; ids, (rows, length), without what was read before; logits, float32,
