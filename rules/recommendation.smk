@@ -1,4 +1,4 @@
-# A recommender learns from histories: shards, models, one for each seed, rankings, lists, baselines, efficiency.
+# A recommender learns from histories: shards, models, one for each seed, rankings, baselines, efficiency.
 
 RECOMMENDATION_EXPERIMENTS = one_of(STUDY.of_kind(RECOMMENDATION))
 RESULTS_OF[RECOMMENDATION] = lambda one: [
@@ -88,6 +88,8 @@ rule evaluate_recommender:
     output:
         metrics=f"{RUN_FOLDER}/metrics.json",
         predictions=f"{RUN_FOLDER}/predictions.parquet",
+        lists=f"{RUN_FOLDER}/beyond.json",
+        groups=f"{RUN_FOLDER}/groups.parquet",
     log:
         f"logs/{STUDY.name}/evaluate_{{experiment}}/{{variant}}.log",
     wildcard_constraints:
@@ -103,11 +105,12 @@ rule evaluate_recommender:
         script=path_of("evaluate_recommender.py"),
         code=depends_on("evaluate_recommender.py"),
         backbones=lambda wildcards, input: f"--backbones {input.backbones}" if input.backbones else "",
+        folder=lambda wildcards, output: Path(output.lists).parent,
     shell:
         "OMP_NUM_THREADS={threads} python {params.script:q}"
         " --config {input.config} --sequences {input.sequences}"
         " --models {input.models} --training {input.training} {params.backbones} --users {input.users}"
-        " --metrics {output.metrics} --predictions {output.predictions} 2>&1 | tee {log}"
+        " --metrics {output.metrics} --predictions {output.predictions} --lists {params.folder} 2>&1 | tee {log}"
 
 
 rule score_recommender_baselines:
@@ -120,7 +123,7 @@ rule score_recommender_baselines:
         expand(
             f"{RESULTS}/{{experiment}}/baseline_{{name}}/{{file}}",
             name=RECOMMENDATION.baselines,
-            file=["metrics.json", "predictions.parquet"],
+            file=["metrics.json", "predictions.parquet", "beyond.json", "groups.parquet"],
             allow_missing=True,
         ),
     log:
@@ -139,73 +142,6 @@ rule score_recommender_baselines:
         "OMP_NUM_THREADS={threads} python {params.script:q} --config {input.config}"
         " --sequences {input.sequences} --users {input.users}"
         " --memory-mb {resources.mem_mb} --results {params.folder} 2>&1 | tee {log}"
-
-
-rule describe_lists:
-    """Coverage, popularity and novelty of the first ten items, and where rankings are good, of the models of all seeds."""
-    input:
-        config=f"{RUN_FOLDER}/settings/evaluation.yaml",
-        sequences=sequences,
-        models=of_seeds("model"),
-        backbones=backbones,
-        predictions=f"{RUN_FOLDER}/predictions.parquet",
-    output:
-        lists=f"{RUN_FOLDER}/beyond.json",
-        groups=f"{RUN_FOLDER}/groups.parquet",
-    log:
-        f"logs/{STUDY.name}/describe_{{experiment}}_lists/{{variant}}.log",
-    wildcard_constraints:
-        experiment=RECOMMENDATION_EXPERIMENTS,
-        variant=NO_BASELINE,
-    conda:
-        "../envs/recsys.yaml"
-    threads: lambda wildcards: run_of(wildcards).training.threads
-    resources:
-        mem_mb=of_recommender(recommender_memory.evaluation_mb),
-        gpu=one_gpu,
-    params:
-        script=path_of("describe_lists.py"),
-        code=depends_on("describe_lists.py"),
-        backbones=lambda wildcards, input: f"--backbones {input.backbones}" if input.backbones else "",
-        folder=lambda wildcards, output: Path(output[0]).parent,
-    shell:
-        "OMP_NUM_THREADS={threads} python {params.script:q}"
-        " --config {input.config} --sequences {input.sequences} --models {input.models} {params.backbones}"
-        " --predictions {input.predictions} --output {params.folder} 2>&1 | tee {log}"
-
-
-rule describe_baseline_lists:
-    """The same of the baselines."""
-    input:
-        config=f"{RESULTS}/{{experiment}}/{BASE}/settings/baselines.yaml",
-        sequences=sequences,
-        predictions=expand(
-            f"{RESULTS}/{{experiment}}/baseline_{{name}}/predictions.parquet",
-            name=RECOMMENDATION.baselines,
-            allow_missing=True,
-        ),
-    output:
-        expand(
-            f"{RESULTS}/{{experiment}}/baseline_{{name}}/{{file}}",
-            name=RECOMMENDATION.baselines,
-            file=["beyond.json", "groups.parquet"],
-            allow_missing=True,
-        ),
-    log:
-        f"logs/{STUDY.name}/describe_{{experiment}}_baseline_lists.log",
-    wildcard_constraints:
-        experiment=RECOMMENDATION_EXPERIMENTS,
-    conda:
-        "../envs/recsys.yaml"
-    resources:
-        mem_mb=of_recommender(within_limit(recommender_memory.baselines_mb)),
-    params:
-        script=path_of("describe_baseline_lists.py"),
-        code=depends_on("describe_baseline_lists.py"),
-        folder=lambda wildcards, output: Path(output[0]).parents[1],
-    shell:
-        "OMP_NUM_THREADS={threads} python {params.script:q} --config {input.config}"
-        " --sequences {input.sequences} --memory-mb {resources.mem_mb} --results {params.folder} 2>&1 | tee {log}"
 
 
 rule measure_efficiency:

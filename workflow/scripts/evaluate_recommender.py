@@ -23,6 +23,7 @@ def main() -> None:
     parser.add_argument("--users", type=Path, help="the data's users.parquet; none where the numbers are the ids")
     parser.add_argument("--metrics", required=True, type=Path, help="output: metrics.json")
     parser.add_argument("--predictions", required=True, type=Path, help="output: one row a seed and user, Parquet")
+    parser.add_argument("--lists", required=True, type=Path, help="folder that takes beyond.json and groups.parquet")
     args = parser.parse_args()
     run = load_run(args.config, RECOMMENDATION)
     hide_unused(run.adapter.method)
@@ -34,12 +35,13 @@ def main() -> None:
         import torch
 
         from frugal.recsys.adapters import load_trained
+        from frugal.recsys.beyond_accuracy import summarise_lists, write_lists
         from frugal.recsys.evaluation import evaluate
         from frugal.recsys.predictions import read_ids, write_predictions
         from frugal.recsys.seeds import describe_targets, summarise_seeds, write_ranking_metrics
 
     torch.set_num_threads(run.training.threads)
-    split = read_split(args.sequences, run.data.fraction)
+    split, settings = read_split(args.sequences, run.data.fraction), run.evaluation
     ids = read_ids(args.sequences, split, args.users)
     backbones = args.backbones or [None] * len(args.models)
     evaluations = {}
@@ -49,20 +51,22 @@ def main() -> None:
             model.scorer(split.context("test")),
             split,
             "test",
-            run.evaluation.cutoffs,
-            run.evaluation.batch_size,
+            settings.cutoffs,
+            settings.batch_size,
             seed=seed,
-            sampled_negatives=run.evaluation.sampled_negatives,
-            history=run.evaluation.history,
+            sampled_negatives=settings.sampled_negatives,
+            history=settings.history,
         )
-    targets = split.targets("test", run.evaluation.history)
-    write_predictions(args.predictions, evaluations, targets, *ids)
+    origin = provenance(run.seeds[0], {"config": sha256_file(args.config), "sequences": sha256_tree([args.sequences])})
+    write_predictions(args.predictions, evaluations, split.targets("test", settings.history), *ids)
+    record, values = summarise_lists(evaluations, split, settings.history, settings.bootstrap_samples)
+    write_lists(args.lists, record | {"provenance": origin}, values)
     write_ranking_metrics(
         args.metrics,
-        summarise_seeds(evaluations, run.evaluation.bootstrap_samples, run.seeds[0])
-        | describe_targets(split, run.evaluation.history),
+        summarise_seeds(evaluations, settings.bootstrap_samples, run.seeds[0])
+        | describe_targets(split, settings.history),
         mean_record([read_json(path) for path in args.training]),
-        provenance(run.seeds[0], {"config": sha256_file(args.config), "sequences": sha256_tree([args.sequences])}),
+        origin,
     )
 
 

@@ -7,6 +7,7 @@ from frugal.errors import run_script
 from frugal.files import sha256_tree
 from frugal.kinds import RECOMMENDATION
 from frugal.recsys.baselines import fit_baselines
+from frugal.recsys.beyond_accuracy import summarise_lists, write_lists
 from frugal.recsys.evaluation import evaluate
 from frugal.recsys.predictions import read_ids, write_predictions
 from frugal.recsys.seeds import describe_targets, summarise_seeds, write_ranking_metrics
@@ -48,13 +49,17 @@ def main() -> None:
             summary = summarise_seeds({SEED: result}, run.evaluation.bootstrap_samples, SEED)
             summary |= describe_targets(split, run.evaluation.history)
             evaluations = {SEED: result}
+            record, values = summarise_lists(
+                evaluations, split, run.evaluation.history, run.evaluation.bootstrap_samples
+            )
             print(f"{name}: NDCG@10 {result.metrics['NDCG@10']:.4f}, HR@10 {result.metrics['HR@10']:.4f}")
         else:
             summary = {"metrics": {}, "left_out": scorer}
-            evaluations = {}
+            evaluations, record, values = {}, summary, None
             print(f"{name}: {scorer}")
         folder = args.results / f"baseline_{name}"
         write_predictions(folder / "predictions.parquet", evaluations, targets, *ids)
+        write_lists(folder, record | {"provenance": origin}, values)
         write_ranking_metrics(folder / "metrics.json", summary, None, origin)
 
 

@@ -8,32 +8,25 @@ import pandas as pd
 import pytest
 import torch
 
-import describe_baseline_lists
-import describe_lists
+import evaluate_recommender
 import score_recommender_baselines
 from frugal.config.base import plain
 from frugal.config.recommendation import RecommendationRun
 from frugal.config.study import dump_yaml
-from frugal.errors import FrugalError
-from frugal.files import read_json
+from frugal.files import read_json, write_json
 from frugal.kinds import RECOMMENDATION
 from frugal.recsys.adapters import save_trained
 from frugal.recsys.beyond_accuracy import (
     ITEM_GROUPS,
-    Lists,
-    check_lists,
     gini,
     group_values,
     history_groups,
     item_groups,
     popularity,
-    read_predictions,
     summarise_lists,
-    top_lists,
 )
-from frugal.recsys.evaluation import evaluate
+from frugal.recsys.evaluation import Evaluation, evaluate
 from frugal.recsys.histories import Histories, Split
-from frugal.recsys.predictions import write_predictions
 from frugal.recsys.shards import write_shards
 
 
@@ -42,8 +35,10 @@ def histories(*rows: list[int]) -> Histories:
     return Histories.from_pairs(users, np.array([item for row in rows for item in row], np.int32), len(rows))
 
 
-def lists(*rows: list[int]) -> Lists:
-    return Lists(np.arange(len(rows)), np.array(rows))
+def lists(*rows: list[int]) -> Evaluation:
+    """Of an evaluation, what lists are described by."""
+    nothing = np.zeros(len(rows), np.int64)
+    return Evaluation(np.arange(len(rows)), nothing, nothing, np.array(rows), {}, {}, {})
 
 
 @pytest.fixture
@@ -179,31 +174,12 @@ def test_the_lists_are_those_of_the_evaluation(history, batch_size):
         return torch.from_numpy(scores[users])
 
     evaluated = evaluate(scorer, split, "test", batch_size=batch_size, seed=3, history=history)
-    found = top_lists(scorer, split, batch_size, 3, history)
-    record, values = summarise_lists({3: found}, split, history, 20)
-    assert found.users.tolist() == evaluated.users.tolist()
+    record, values = summarise_lists({3: evaluated}, split, history, 20)
+    assert evaluated.top.shape == (len(evaluated.users), 10)
     assert record["metrics"]["coverage@10"] == evaluated.metrics["coverage@10"]
     by_history = values[values["by"] == "history"].set_index("user").loc[evaluated.users]
     for metric in ("HR@10", "NDCG@10"):
         assert by_history[metric].to_numpy() == pytest.approx(evaluated.per_user[metric])
-    check_lists(found, split.targets("test", history), evaluated.to_frame(3), "predictions.parquet")
-
-
-def test_lists_of_another_model_are_refused(split):
-    predictions = pd.DataFrame({"seed": 0, "user": [0, 1], "HR@10": [1.0, 1.0]})
-    targets = split.targets("test")
-    check_lists(lists([2], [3]), targets, predictions, "p.parquet")
-    with pytest.raises(FrugalError, match=r"p\.parquet: .* other hits for 2 of 2 users; .* delete the file"):
-        check_lists(lists([1], [4]), targets, predictions, "p.parquet")
-    with pytest.raises(FrugalError, match="other hits for 1 of 2 users"):
-        check_lists(lists([2], [3]), targets, predictions[:1], "p.parquet")
-
-
-def test_predictions_that_cannot_be_read_are_named(tmp_path):
-    path = tmp_path / "predictions.parquet"
-    path.write_bytes(b"PAR1")
-    with pytest.raises(FrugalError, match=r"predictions\.parquet: cannot be read: .*make report evaluates again"):
-        read_predictions(path)
 
 
 def run_script(script, monkeypatch, *options):
@@ -211,7 +187,7 @@ def run_script(script, monkeypatch, *options):
     script.main()
 
 
-def test_the_scripts_leave_the_evaluation_as_it_is(make_model, tmp_path, monkeypatch):
+def test_the_evaluations_write_what_the_lists_hold(make_model, tmp_path, monkeypatch):
     split = Split(histories([0, 1], [2], [3, 0]), histories([2], [3], [1]), histories([3], [1], [6]), 7)
     write_shards(split, tmp_path / "shards", 1, {})
     run = RecommendationRun.model_validate(
@@ -222,29 +198,26 @@ def test_the_scripts_leave_the_evaluation_as_it_is(make_model, tmp_path, monkeyp
     models = {seed: make_model("sasrec", seed) for seed in run.seeds}
     for seed, model in models.items():
         save_trained(model, run.adapter, tmp_path / f"{seed}/model")
-    evaluations = {seed: evaluate(model.score, split, "test", seed=seed) for seed, model in models.items()}
-    path = tmp_path / "predictions.parquet"
-    write_predictions(path, evaluations, split.targets("test"), list("abcdefg"), list("xyz"))
-    before = path.read_bytes()
+        write_json(tmp_path / f"{seed}/training.json", {"seed": seed})
+    evaluations = [evaluate(model.score, split, "test", seed=seed) for seed, model in models.items()]
     # Other tests of this process want the packages.
-    monkeypatch.setattr(describe_lists, "hide_unused", lambda method: None)
+    monkeypatch.setattr(evaluate_recommender, "hide_unused", lambda method: None)
     common = ["--sequences", tmp_path / "shards"]
-    folders = [tmp_path / f"{seed}/model" for seed in run.seeds]
     run_script(
-        describe_lists, monkeypatch, "--config", tmp_path / "evaluation.yaml", *common, "--models", *folders,
-        "--predictions", path, "--output", tmp_path,
+        evaluate_recommender, monkeypatch, "--config", tmp_path / "evaluation.yaml", *common,
+        "--models", *(tmp_path / f"{seed}/model" for seed in run.seeds),
+        "--training", *(tmp_path / f"{seed}/training.json" for seed in run.seeds),
+        "--metrics", tmp_path / "metrics.json", "--predictions", tmp_path / "predictions.parquet", "--lists", tmp_path,
     )  # fmt: skip
     record = read_json(tmp_path / "beyond.json")
     assert list(record["by_seed"]) == ["4", "5"]
-    coverage = np.mean([evaluation.metrics["coverage@10"] for evaluation in evaluations.values()])
+    coverage = np.mean([evaluation.metrics["coverage@10"] for evaluation in evaluations])
     assert record["metrics"]["coverage@10"] == pytest.approx(coverage)
     assert record["provenance"]["inputs"].keys() == {"config", "sequences"}
     assert pd.read_parquet(tmp_path / "groups.parquet")["user"].nunique() == 3
-    assert path.read_bytes() == before
 
     options = ["--config", tmp_path / "baselines.yaml", *common, "--results", tmp_path]
     run_script(score_recommender_baselines, monkeypatch, *options)
-    run_script(describe_baseline_lists, monkeypatch, *options)
     popular = read_json(tmp_path / "baseline_popularity/beyond.json")
     evaluated = read_json(tmp_path / "baseline_popularity/metrics.json")["metrics"]
     assert popular["metrics"]["coverage@10"] == evaluated["coverage@10"]

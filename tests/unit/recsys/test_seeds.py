@@ -13,7 +13,13 @@ def evaluation(rr: list[float], coverage: float) -> Evaluation:
     ranks = (1 / values).astype(int)
     metrics = {"MRR": float(values.mean()), "coverage@10": coverage}
     return Evaluation(
-        np.arange(len(rr)), np.ones(len(rr), int), ranks, {"MRR": values}, metrics, {"MRR": 2 * metrics["MRR"]}
+        np.arange(len(rr)),
+        np.ones(len(rr), int),
+        ranks,
+        ranks[:, None],
+        {"MRR": values},
+        metrics,
+        {"MRR": 2 * metrics["MRR"]},
     )
 
 

@@ -24,7 +24,7 @@ SCRIPTS = Path("workflow/scripts")
 #: Where a device is chosen and libraries are imported.
 CHOOSING = ["frugal/llm/training.py", "frugal/recsys/command.py", "measure_memory.py", "measure_efficiency.py"]
 CHOOSING += ["evaluate_language_model.py", "evaluate_preference.py", "evaluate_recommender.py", "rank_candidates.py"]
-CHOOSING += ["frugal/recsys/recommending.py", "describe_lists.py"]
+CHOOSING += ["frugal/recsys/recommending.py"]
 
 
 @pytest.fixture(autouse=True)
@@ -278,7 +278,6 @@ print(json.dumps(calls))
 """
     scripts = ["train_preference", "train_recommender", "train_language_model", "rank_candidates", "measure_memory"]
     scripts += ["evaluate_language_model", "evaluate_preference", "evaluate_recommender", "climb_memory_ladder"]
-    scripts += ["describe_lists"]
     environment = os.environ | {"PYTHONPATH": str(SCRIPTS.resolve())}
     command = [sys.executable, "-c", count, *scripts, "measure_efficiency"]
     result = subprocess.run(command, capture_output=True, text=True, env=environment)

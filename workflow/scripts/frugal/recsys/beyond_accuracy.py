@@ -1,21 +1,18 @@
 """Beyond accuracy: how many and how popular items the lists of a recommender hold, and where its rankings are good.
 
-All of it follows from the first ten items of each test user's list. Separate from `frugal.recsys.evaluation`, which
-training imports, so that a change here does not retrain a model.
+All of it follows from the first ten items of each test user's list, `Evaluation.top`. Separate from
+`frugal.recsys.evaluation`, which training imports, so that a change here does not retrain a model.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
-from frugal.errors import FrugalError, blaming
 from frugal.files import atomic_path, write_json
-from frugal.recsys.evaluation import MAIN_CUTOFF, SCORES, Scorer, candidates, top_items
+from frugal.recsys.evaluation import MAIN_CUTOFF, Evaluation
 from frugal.recsys.histories import Histories, History, Split
 from frugal.recsys.ranking_metrics import ranking_metrics
 from frugal.stats import FEW, bootstrap, mean_intervals, percentile_interval
@@ -30,40 +27,6 @@ GROUP_METRICS = (f"HR@{MAIN_CUTOFF}", f"NDCG@{MAIN_CUTOFF}")
 GROUP_COLUMNS = ["user", "by", "group", *GROUP_METRICS]
 #: The rank of a target that is not in a list.
 NOT_LISTED = np.iinfo(np.int32).max
-
-
-@dataclass(frozen=True)
-class Lists:
-    """The first items of the lists of n users, in ascending order of the users.
-
-    Attributes:
-        users: int64, (n,).
-        items: int64, (n, k): best first; -1 after the last candidate.
-    """
-
-    users: np.ndarray
-    items: np.ndarray
-
-
-@torch.no_grad()
-def top_lists(scorer: Scorer, split: Split, batch_size: int, seed: int, history: History) -> Lists:
-    """The first `MAIN_CUTOFF` items for each test user, as `frugal.recsys.evaluation.evaluate` ranks them.
-
-    Batches and the order of equal scores are those of the evaluation, so that its rankings are repeated and no others
-    take their place. Arguments as of `evaluate`.
-    """
-    context, excluded = split.context("test"), not split.keeps_history(history)
-    users = split.cases("test", history)
-    items = np.empty((len(users), min(MAIN_CUTOFF, split.item_count)), dtype=np.int64)
-    by_length = np.argsort(context.lengths[users], kind="stable")
-    size = max(1, min(batch_size, SCORES // split.item_count))
-    for start in range(0, len(users), size):
-        index = by_length[start : start + size]
-        batch = users[index]
-        histories = [context[user] for user in batch]
-        scores = candidates(scorer(batch, histories), histories, excluded, split.item_count)
-        items[index] = top_items(scores, MAIN_CUTOFF, batch, seed)
-    return Lists(users, items)
 
 
 def popularity(split: Split) -> np.ndarray:
@@ -124,7 +87,9 @@ def gini(counts: np.ndarray) -> float:
     return float(((2 * np.arange(1, n + 1) - n - 1) * shares).sum() / (n - 1))
 
 
-def list_metrics(lists: Lists, split: Split, popular: np.ndarray) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+def list_metrics(
+    lists: Evaluation, split: Split, popular: np.ndarray
+) -> tuple[dict[str, float], dict[str, np.ndarray]]:
     """What one seed's lists hold.
 
     With U users in the training part, p(i) = popularity(i) / U is the share of users who have item i.
@@ -139,19 +104,19 @@ def list_metrics(lists: Lists, split: Split, popular: np.ndarray) -> tuple[dict[
             diversity-accuracy dilemma of recommender systems"; Castells et al., 2015, "Novelty and Diversity in
             Recommender Systems"). A cold item counts as one that a single user has.
     """
-    users, listed = np.count_nonzero(split.train.lengths), lists.items >= 0
+    users, listed = np.count_nonzero(split.train.lengths), lists.top >= 0
     shares = popular / users
     information = -np.log2(np.maximum(popular, 1) / users)
-    counts = np.bincount(lists.items[listed], minlength=split.item_count)
+    counts = np.bincount(lists.top[listed], minlength=split.item_count)
     together = {f"coverage@{MAIN_CUTOFF}": float(np.mean(counts > 0)), f"gini@{MAIN_CUTOFF}": gini(counts)}
     per_user = {"popularity": shares, "novelty": information}
     return together, {
-        f"{name}@{MAIN_CUTOFF}": np.where(listed, values[lists.items], 0).sum(1) / listed.sum(1)
+        f"{name}@{MAIN_CUTOFF}": np.where(listed, values[lists.top], 0).sum(1) / listed.sum(1)
         for name, values in per_user.items()
     }
 
 
-def target_ranks(lists: Lists, targets: Histories) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def target_ranks(lists: Evaluation, targets: Histories) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The place of each target in its user's list.
 
     Returns:
@@ -160,12 +125,12 @@ def target_ranks(lists: Lists, targets: Histories) -> tuple[np.ndarray, np.ndarr
     """
     found = targets.select(np.isin(targets.users, lists.users))
     rows = np.searchsorted(lists.users, found.users)
-    hit = lists.items[rows] == found.items[:, None]
+    hit = lists.top[rows] == found.items[:, None]
     return rows, found.items, np.where(hit.any(1), hit.argmax(1) + 1, NOT_LISTED)
 
 
 def group_values(
-    lists: Lists, targets: Histories, of_users: np.ndarray, user_names: list[str], of_items: np.ndarray
+    lists: Evaluation, targets: Histories, of_users: np.ndarray, user_names: list[str], of_items: np.ndarray
 ) -> pd.DataFrame:
     """HR@10 and NDCG@10 of each user in each of the groups that he or a target of his belongs to.
 
@@ -196,7 +161,7 @@ def group_values(
 
 
 def summarise_lists(
-    by_seed: Mapping[int, Lists], split: Split, history: History, samples: int
+    by_seed: Mapping[int, Evaluation], split: Split, history: History, samples: int
 ) -> tuple[dict[str, Any], pd.DataFrame]:
     """What beyond.json and groups.parquet hold of a run, whose seeds listed items for the same users.
 
@@ -272,36 +237,6 @@ def _group(values: pd.DataFrame, by: str, name: str, samples: int, seed: int) ->
         "metrics": {metric: float(column.mean()) for metric, column in columns.items()} if len(chosen) else {},
         "intervals": mean_intervals(columns, samples, seed) if len(chosen) >= FEW else {},
     }
-
-
-def read_predictions(path: Path) -> pd.DataFrame:
-    """seed, user and HR@10 of predictions.parquet.
-
-    Raises:
-        FrugalError: the file cannot be read, or lacks them.
-    """
-    with blaming(path, "cannot be read", "; delete it, and make report evaluates again"):
-        return pd.read_parquet(path, columns=["seed", "user", f"HR@{MAIN_CUTOFF}"])
-
-
-def check_lists(lists: Lists, targets: Histories, predictions: pd.DataFrame, path: Path) -> None:
-    """The lists have the hits of the evaluation; on another device, rounding may change one user in a hundred.
-
-    Args:
-        predictions: of one seed, from ``path``.
-
-    Raises:
-        FrugalError: there are other users, or others have a hit.
-    """
-    rows, _, ranks = target_ranks(lists, targets)
-    hits = pd.Series(ranks <= MAIN_CUTOFF).groupby(rows).any().to_numpy()
-    evaluated = predictions.set_index("user")[f"HR@{MAIN_CUTOFF}"].reindex(lists.users)
-    other = int((evaluated.isna() | (evaluated.to_numpy() != hits)).sum())
-    if len(predictions) != len(lists.users) or other > max(1, len(lists.users) // 100):
-        raise FrugalError(
-            f"{path}: the lists of the same model have other hits for {other} of {len(lists.users)} users; model or "
-            "data have changed since the evaluation: delete the file, and make report evaluates again"
-        )
 
 
 def write_lists(folder: Path, record: dict[str, Any], values: pd.DataFrame | None) -> None:

@@ -32,6 +32,8 @@ class Evaluation:
         users: int64, (n,): the scored users.
         targets: int64, (n,): the number of items to predict.
         rank: int64, (n,): the rank of the best-ranked target, 1 for the first place.
+        top: int64, (n, k), k = `MAIN_CUTOFF` or the size of a smaller catalogue: the first items of each user's list,
+            best first; -1 after the last candidate.
         per_user: name -> float64, (n,), see `ranking_metrics`.
         metrics: the means of ``per_user``, and coverage@k: the share of the catalogue that is among the
             top k of at least one user.
@@ -44,6 +46,7 @@ class Evaluation:
     users: np.ndarray
     targets: np.ndarray
     rank: np.ndarray
+    top: np.ndarray
     per_user: dict[str, np.ndarray]
     metrics: dict[str, float]
     sampled: dict[str, float]
@@ -98,6 +101,7 @@ def evaluate(
     offsets = np.concatenate(([0], np.cumsum(counts)))
     ranks = np.empty(offsets[-1], dtype=np.int64)
     sampled_ranks = np.empty_like(ranks)
+    first = np.empty((len(scored), min(MAIN_CUTOFF, split.item_count)), dtype=np.int64)
     recommended = {k: np.zeros(split.item_count, dtype=bool) for k in cutoffs}
 
     # Batches of histories of similar length need little padding.
@@ -108,9 +112,10 @@ def evaluate(
         histories = [context[user] for user in batch]
         batch_targets = [targets[user] for user in batch]
         at = np.concatenate([np.arange(offsets[i], offsets[i + 1]) for i in index])
-        scores = candidates(scorer(batch, histories), histories, excluded, split.item_count)
+        scores = _candidates(scorer(batch, histories), histories, excluded, split.item_count)
         ranks[at] = _ranks(scores, batch_targets, batch, seed, batch_size)
-        top = top_items(scores, max(cutoffs), batch, seed)
+        top = _top(scores, max(cutoffs), batch, seed)
+        first[index] = top[:, :MAIN_CUTOFF]
         for k, seen in recommended.items():
             seen[top[:, :k][top[:, :k] >= 0]] = True
         if sampled_negatives is not None:
@@ -125,6 +130,7 @@ def evaluate(
         users=scored,
         targets=counts,
         rank=best_ranks(ranks, offsets),
+        top=first,
         per_user=per_user,
         metrics=_means(per_user) | coverage,
         sampled=_means(sampled),
@@ -147,7 +153,7 @@ def _indices(items: list[np.ndarray], device: torch.device) -> tuple[torch.Tenso
     return torch.from_numpy(rows).to(device), torch.from_numpy(np.concatenate(items).astype(np.int64)).to(device)
 
 
-def candidates(
+def _candidates(
     scores: np.ndarray | torch.Tensor, histories: list[np.ndarray], excluded: bool, item_count: int
 ) -> torch.Tensor:
     """float32, (B, item_count): the scores; -inf for items of the history where these are excluded."""
@@ -213,7 +219,7 @@ def _ranks(
     return ranks
 
 
-def top_items(scores: torch.Tensor, k: int, users: np.ndarray, seed: int) -> np.ndarray:
+def _top(scores: torch.Tensor, k: int, users: np.ndarray, seed: int) -> np.ndarray:
     """int64, (B, at most k): the top items of each row in the order of `_ranks`; -1 after the last candidate."""
     # One more than k, to see whether a tie crosses the cut-off.
     values, items = (t.cpu().numpy() for t in scores.topk(min(k + 1, scores.shape[1]), dim=1))

@@ -34,8 +34,6 @@ RULES = {
         "train_recommender",
         "evaluate_recommender",
         "score_recommender_baselines",
-        "describe_lists",
-        "describe_baseline_lists",
         "measure_efficiency",
         "leave_out_test",
         "search_settings",
